@@ -1,0 +1,308 @@
+//! What people ask of a running mount besides files: status, sync, hydrate, evict, pin, why.
+
+use crate::attr::{ContentId, Ino};
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::{ConflictRecord, Record};
+use crate::limits;
+use crate::node::Node;
+use crate::status::*;
+use crate::vfs::Vfs;
+use covefs_remote::{Kind, RemotePath};
+use std::sync::atomic::Ordering;
+use tokio::time::Instant;
+
+impl Vfs {
+    /// The state of the mount. Takes no lock held over disk or network.
+    pub fn status(&self) -> Status {
+        let (waiting, active, failed) = self.sync.counts();
+        let (dirty, dirty_bytes, conflicts, oldest) = self.journal.live(|live| {
+            let dirty = live.nodes.values().filter(|node| node.is_dirty());
+            let bytes = live.contents.values().map(|content| content.dirty().total()).sum();
+            let oldest = dirty.clone().map(|node| node.ctime).min();
+            (dirty.count() as u64, bytes, live.conflicts.len() as u64, oldest)
+        });
+        let now = self.clock.now().seconds;
+        let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest.seconds).max(0) as u64);
+        let counters = self.remote.counters();
+        let mut messages = self.messages();
+        if let Some(why) = self.reach.trouble() {
+            messages.push(format!("the share is out of reach: {why}"));
+        }
+        if let Some(failure) = self.sync.last_failure() {
+            messages.push(format!(
+                "an upload failed {} times, last: {}",
+                failure.count, failure.error
+            ));
+        }
+        let recovered = Self::recovered(&*self.disk);
+        if recovered > 0 {
+            messages.push(format!("{recovered} files that nobody claims lie in recovered/"));
+        }
+        Status {
+            share: self.config.share.clone(),
+            mountpoint: self.config.mountpoint.to_string_lossy().into_owned(),
+            online: self.reach.is_online(),
+            cache: CacheStatus {
+                limit_bytes: self.space.limit(),
+                used_bytes: self.space.used(),
+                dirty_bytes,
+                index_bytes: self.index.size_bytes(),
+                files: self.space.heat().contents(),
+            },
+            uploads: UploadStatus {
+                // What the queue does not know is dirty all the same.
+                waiting: waiting.max(dirty.saturating_sub(active)),
+                active,
+                failed,
+                conflicts,
+                oldest_dirty_seconds: age,
+            },
+            reads: ReadStatus {
+                hit_bytes: self.metrics.hit_bytes.load(Ordering::Relaxed),
+                fetched_bytes: self.metrics.fetched_bytes.load(Ordering::Relaxed),
+                requested_bytes: self.metrics.requested_bytes.load(Ordering::Relaxed),
+            },
+            remote: RemoteStatus {
+                requests: counters.requests,
+                errors: counters.errors,
+                retries: counters.retries,
+            },
+            passthrough: false,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            log: String::new(),
+            messages,
+        }
+    }
+
+    /// Starts uploading now instead of after the debounce.
+    pub fn sync_now(&self) {
+        self.sync.hurry_once();
+    }
+
+    fn dirty_nodes(&self) -> Vec<Ino> {
+        self.journal.live(|live| {
+            live.nodes.values().filter(|node| node.is_dirty()).map(|node| node.ino).collect()
+        })
+    }
+
+    /// Returns when nothing is dirty; `progress` is called now and then. Error `Offline` when the
+    /// share is out of reach for longer than the deadline.
+    pub async fn sync_wait(&self, progress: &(dyn Fn(Progress) + Send + Sync)) -> Result<()> {
+        let mut most = 0;
+        let mut offline_since: Option<Instant> = None;
+        loop {
+            let finished = self.sync.finished.notified();
+            tokio::pin!(finished);
+            finished.as_mut().enable();
+            let dirty = self.dirty_nodes();
+            most = most.max(dirty.len() as u64);
+            progress(Progress { done: most - dirty.len() as u64, total: most });
+            if dirty.is_empty() {
+                return Ok(());
+            }
+            for ino in dirty.into_iter().filter(|ino| self.sync.failure(*ino).is_none()) {
+                self.sync.poke_now(ino);
+            }
+            if self.reach.is_online() {
+                offline_since = None;
+            } else if offline_since.get_or_insert_with(Instant::now).elapsed() > self.config.timeout
+            {
+                return Err(Error::new(ErrorKind::Offline, "upload everything"));
+            }
+            let _ = tokio::time::timeout(limits::RETRY_FIRST, finished).await;
+        }
+    }
+
+    /// Conflicts nobody dismissed, oldest first.
+    pub fn conflicts(&self) -> Vec<ConflictRecord> {
+        self.journal.live(|live| live.conflicts.values().cloned().collect())
+    }
+
+    /// Dismisses the conflicts at this path (as listed: name or copy); how many there were.
+    pub fn dismiss(&self, path: &RemotePath) -> Result<usize> {
+        let at_path = |conflict: &&ConflictRecord| {
+            conflict.path == *path || conflict.copy.as_ref() == Some(path)
+        };
+        let all = self.conflicts();
+        let records: Vec<Record> =
+            all.iter().filter(at_path).map(|c| Record::ConflictDismissed(c.id)).collect();
+        if !records.is_empty() {
+            self.journal.append(&records)?;
+        }
+        Ok(records.len())
+    }
+
+    /// Lists all directories at and below a path, so that all files below are known.
+    async fn walk(&self, path: &RemotePath) -> Result<Node> {
+        let top = self.find(path).await?;
+        let mut dirs = vec![top.clone()];
+        while let Some(dir) = dirs.pop() {
+            if dir.kind != Kind::Dir {
+                continue;
+            }
+            if dir.base.is_some() {
+                self.wait_listing(dir.ino).await?;
+            }
+            let children = self.tree().children(dir.ino, None, usize::MAX)?;
+            dirs.extend(children.into_iter().filter(|child| child.kind == Kind::Dir));
+        }
+        Ok(top)
+    }
+
+    /// Fetches all of a file, or of all files below a directory.
+    pub async fn hydrate(
+        &self,
+        path: &RemotePath,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<()> {
+        self.walk(path).await?;
+        let files = self.files_below(path)?;
+        let mut total = 0;
+        for (ino, _) in &files {
+            total += self.tree().get(*ino)?.map_or(0, |node| node.size);
+        }
+        let mut done = 0;
+        for (ino, _) in files {
+            let (file, size) = {
+                let mut tree = self.tree();
+                let Some(node) = tree.get(ino)? else { continue };
+                let size = node.size;
+                (self.file_of(&mut tree, node)?, size)
+            };
+            self.fetch_all(&file, &|at| progress(Progress { done: done + at, total })).await?;
+            done += size;
+            progress(Progress { done, total });
+            let whole = file.lock().is_whole();
+            self.unload_if_idle(&file);
+            if !whole {
+                return Err(Error::new(ErrorKind::NoSpace, "keep all of it in the cache"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the clean bytes of a file, or of all below a directory; returns how many.
+    pub async fn evict(&self, path: &RemotePath) -> Result<u64> {
+        self.find(path).await?;
+        let (vfs, path) = (self.arc(), path.clone());
+        let evicted = tokio::task::spawn_blocking(move || {
+            let mut freed = 0;
+            for (_, content) in vfs.files_below(&path)? {
+                freed += content.map_or(Ok(0), |id| vfs.evict_content(id))?;
+            }
+            Ok(freed)
+        });
+        evicted.await.map_err(|_| Error::new(ErrorKind::Io, "evict"))?
+    }
+
+    fn contents_below(&self, path: &RemotePath) -> Result<Vec<ContentId>> {
+        let mut contents = Vec::new();
+        for (ino, _) in self.files_below(path)? {
+            let mut tree = self.tree();
+            if let Some(node) = tree.get(ino)? {
+                contents.push(self.file_of(&mut tree, node)?.id);
+            }
+        }
+        Ok(contents)
+    }
+
+    /// Never evicts this and all below it; fetches what is missing in the background.
+    pub async fn pin(&self, path: &RemotePath) -> Result<()> {
+        self.walk(path).await?;
+        self.journal.append(&[Record::Pin(path.clone())])?;
+        let contents = self.contents_below(path)?;
+        self.space.heat().pinned.extend(contents);
+        let (vfs, path) = (self.arc(), path.clone());
+        self.spawn("hydrate a pin", async move {
+            if let Err(error) = vfs.hydrate(&path, &|_| ()).await {
+                vfs.message(format!("{path} is pinned and not all of it is here: {error}"));
+            }
+        });
+        Ok(())
+    }
+
+    /// No longer pinned.
+    pub async fn unpin(&self, path: &RemotePath) -> Result<()> {
+        if !self.journal.live(|live| live.pins.contains(path)) {
+            return Err(Error::new(ErrorKind::NotFound, "find a pin of").at(path.to_string()));
+        }
+        self.journal.append(&[Record::Unpin(path.clone())])?;
+        let contents = self.contents_below(path).unwrap_or_default();
+        let mut heat = self.space.heat();
+        for content in contents {
+            heat.pinned.remove(&content);
+        }
+        Ok(())
+    }
+
+    /// State, version, heat and what it waits for, in words, one line each.
+    pub async fn why(&self, path: &RemotePath) -> Result<Vec<String>> {
+        let node = self.find(path).await?;
+        let mut lines = vec![format!("state: {}", self.state_of(&node))];
+        match &node.base {
+            Some(base) => lines.push(format!("version on the share: {:x}", base.version.object)),
+            None => lines.push("version on the share: none, it is not there yet".to_owned()),
+        }
+        if let Some(id) = node.content {
+            lines.extend(self.why_content(id)?);
+        }
+        if self.journal.live(|live| live.pins.iter().any(|pin| path.is_within(pin))) {
+            lines.push("pinned: it is never evicted".to_owned());
+        }
+        if node.is_dirty() {
+            let waits = match self.sync.failure(node.ino) {
+                Some(failure) => {
+                    format!("an upload failed {} times: {}", failure.count, failure.error)
+                }
+                None if !self.reach.is_online() => "the share to be reached".to_owned(),
+                None => "its turn to be uploaded".to_owned(),
+            };
+            lines.push(format!("waits for: {waits}"));
+        }
+        Ok(lines)
+    }
+
+    fn why_content(&self, id: ContentId) -> Result<Vec<String>> {
+        let file = self.load(id)?;
+        let mut lines = Vec::new();
+        {
+            let content = file.lock();
+            lines.push(format!(
+                "here: {} of {} bytes, {} of them not on the share",
+                content.present.total(),
+                content.size,
+                content.dirty_bytes()
+            ));
+            let heat = self.space.heat();
+            let extents = content.size.div_ceil(limits::EXTENT) as u32;
+            let count = |segment| {
+                (0..extents).filter(|e| heat.segment(&(id, *e)) == Some(segment)).count()
+            };
+            lines.push(format!(
+                "heat: {} extents used more than once, {} used once, of {extents}",
+                count("protected"),
+                count("probation")
+            ));
+        }
+        self.unload_if_idle(&file);
+        Ok(lines)
+    }
+
+    /// A new limit, in bytes; evicts down to it before it returns. Error `NoSpace` when more than
+    /// that is dirty, `Invalid` below the floor.
+    pub async fn resize(&self, limit_bytes: u64) -> Result<()> {
+        if limit_bytes < limits::CACHE_FLOOR {
+            return Err(Error::new(ErrorKind::Invalid, "set a limit below the floor of 64 MiB"));
+        }
+        let before = self.space.limit();
+        self.space.set_limit(limit_bytes);
+        let vfs = self.arc();
+        let fits = tokio::task::spawn_blocking(move || vfs.make_room(0).is_some());
+        if fits.await.unwrap_or(false) {
+            return Ok(());
+        }
+        self.space.set_limit(before);
+        Err(Error::new(ErrorKind::NoSpace, "evict down to the new limit: more than that is dirty"))
+    }
+}

@@ -1,0 +1,172 @@
+//! Dropping clean bytes: what goes, in which order, and why none of it can come back as zeros.
+//!
+//! ```text
+//!   victims (heat) ─► journal "absent", fdatasync ─► lock ─► present loses them ─► hole ─► index
+//! ```
+//!
+//! The absence is durable before the hole is (D3); presence is lost before the hole is made, under
+//! the content's lock (D2). Contents whose lock is held are skipped (E1).
+
+use crate::attr::{ContentId, Ino};
+use crate::error::{Error, ErrorKind, Result};
+use crate::extents;
+use crate::file::File;
+use crate::journal::{ByteRange, Record};
+use crate::limits;
+use crate::space::{ExtentKey, Reservation};
+use crate::vfs::Vfs;
+use covefs_remote::{Kind, RemotePath};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Vfs {
+    /// Evicts until `bytes` more fit; `None` when everything left is dirty, pinned or in use.
+    pub(crate) fn evict_for(&self, bytes: u64) -> Option<Reservation> {
+        let _one = self.evicting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // Two passes: what is being edited keeps its clean bytes until nothing else is left (D5).
+        for edited_too in [false, true] {
+            let mut kept = Vec::new();
+            let found = loop {
+                if let Some(reservation) = self.space.reserve(bytes) {
+                    break Some(reservation);
+                }
+                let wanted = self.space.shortfall(bytes).max(limits::EVICT_BATCH);
+                let victims = self.space.heat().victims(wanted, self.space.limit());
+                if victims.is_empty() {
+                    break None;
+                }
+                match self.evict_extents(&victims, edited_too, &mut kept) {
+                    Ok(freed) => tracing::debug!(freed, extents = victims.len(), "evicted"),
+                    Err(error) => {
+                        tracing::warn!(%error, "eviction failed");
+                        break None;
+                    }
+                }
+            };
+            let mut heat = self.space.heat();
+            for key in kept {
+                heat.stored(key, limits::EXTENT as u32, false);
+            }
+            drop(heat);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Evicts these extents; those that cannot go now are added to `kept`.
+    fn evict_extents(
+        &self,
+        victims: &[ExtentKey],
+        edited_too: bool,
+        kept: &mut Vec<ExtentKey>,
+    ) -> Result<u64> {
+        let mut going: HashMap<ContentId, (Arc<File>, Vec<u32>)> = HashMap::new();
+        for key in victims {
+            if self.space.heat().pinned.contains(&key.0) {
+                kept.push(*key);
+                continue;
+            }
+            let file = match going.get(&key.0) {
+                Some((file, _)) => file.clone(),
+                None => self.load(key.0)?,
+            };
+            let Some(content) = file.try_lock() else {
+                kept.push(*key);
+                continue;
+            };
+            let edited = content.touched && !content.is_whole();
+            let range = extent_range(key.1);
+            if content.evictable(&range).is_empty() {
+                // Dirty: it comes back when it is clean. Gone already: nothing to do.
+                continue;
+            }
+            drop(content);
+            if edited && !edited_too {
+                kept.push(*key);
+                continue;
+            }
+            going.entry(key.0).or_insert_with(|| (file, Vec::new())).1.push(key.1);
+        }
+        self.evict_batch(going.into_values().collect())
+    }
+
+    /// Makes the absence of whole extents durable, then makes it so.
+    fn evict_batch(&self, going: Vec<(Arc<File>, Vec<u32>)>) -> Result<u64> {
+        if going.is_empty() {
+            return Ok(0);
+        }
+        let epoch = self.sync.index_epoch.load(Ordering::SeqCst);
+        let records: Vec<Record> = going
+            .iter()
+            .map(|(file, extents)| {
+                let ranges = extents.iter().map(|extent| {
+                    let range = extent_range(*extent);
+                    ByteRange { start: range.start, end: range.end }
+                });
+                Record::Absent { content: file.id, epoch, ranges: ranges.collect() }
+            })
+            .collect();
+        self.journal.append_freeing(&records)?;
+        self.journal.sync()?;
+        let mut freed = 0;
+        for (file, extents) in going {
+            {
+                let mut content = file.lock();
+                for extent in &extents {
+                    freed += file.evict(&mut content, &self.space, &extent_range(*extent))?;
+                }
+                let now_absent =
+                    extents::ops(file.id, &content, extents.into_iter(), |_| false, 0);
+                self.index.apply(&now_absent)?;
+            }
+            self.unload_if_idle(&file);
+        }
+        Ok(freed)
+    }
+
+    /// Drops all clean bytes of a content; returns the bytes freed.
+    pub(crate) fn evict_content(&self, id: ContentId) -> Result<u64> {
+        let _one = self.evicting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let file = self.load(id)?;
+        let extents: Vec<u32> = {
+            let content = file.lock();
+            let mut extents: Vec<u32> = Vec::new();
+            for range in content.present.iter() {
+                let last = (range.end - 1) / limits::EXTENT;
+                extents.extend((range.start / limits::EXTENT..=last).map(|extent| extent as u32));
+            }
+            extents.dedup();
+            extents
+        };
+        self.evict_batch(vec![(file, extents)])
+    }
+
+    /// The files at or below a path of the mount, as far as they are known here.
+    pub(crate) fn files_below(&self, path: &RemotePath) -> Result<Vec<(Ino, Option<ContentId>)>> {
+        let top = self.tree().resolve(path)?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "find").at(path.to_string())
+        })?;
+        let mut found = Vec::new();
+        let mut dirs = Vec::new();
+        let mut sort = |node: &crate::node::Node, dirs: &mut Vec<Ino>| match node.kind {
+            Kind::Dir => dirs.push(node.ino),
+            Kind::File => found.push((node.ino, node.content)),
+            Kind::Symlink | Kind::Special => {}
+        };
+        sort(&top, &mut dirs);
+        while let Some(dir) = dirs.pop() {
+            for node in self.tree().children(dir, None, usize::MAX)? {
+                sort(&node, &mut dirs);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn extent_range(extent: u32) -> std::ops::Range<u64> {
+    let start = u64::from(extent) * limits::EXTENT;
+    start..start + limits::EXTENT
+}

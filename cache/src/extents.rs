@@ -1,0 +1,125 @@
+//! What the index keeps of contents: per extent the present ranges, the checksums, and whether it
+//! was used twice. A record is written only after the bytes were synced (D3).
+
+use crate::attr::ContentId;
+use crate::error::{Error, ErrorKind, Result};
+use crate::file::Content;
+use crate::index::{Index, Op, Tree as Table};
+use crate::limits;
+use crate::ranges::RangeSet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One extent, as the index has it. Offsets count from the extent's begin.
+#[derive(Serialize, Deserialize)]
+struct ExtentRecord {
+    present: Vec<(u32, u32)>,
+    /// Block in the extent and checksum.
+    crcs: Vec<(u8, u32)>,
+    protected: bool,
+    /// Orders extents by their last use.
+    stamp: u64,
+}
+
+fn key(content: ContentId, extent: u32) -> Vec<u8> {
+    let mut key = content.0.to_be_bytes().to_vec();
+    key.extend_from_slice(&extent.to_be_bytes());
+    key
+}
+
+fn extent_of(key: &[u8]) -> Option<(ContentId, u32)> {
+    let content = u64::from_be_bytes(key.get(..8)?.try_into().ok()?);
+    let extent = u32::from_be_bytes(key.get(8..12)?.try_into().ok()?);
+    Some((ContentId(content), extent))
+}
+
+fn decode(bytes: &[u8]) -> Result<ExtentRecord> {
+    postcard::from_bytes(bytes)
+        .map_err(|_| Error::new(ErrorKind::Io, "decode an extent of the index"))
+}
+
+/// What is present of a content by the index, and its checksums.
+pub(crate) fn load(
+    index: &dyn Index,
+    content: ContentId,
+) -> Result<(RangeSet, BTreeMap<u64, u32>)> {
+    let mut present = RangeSet::new();
+    let mut crcs = BTreeMap::new();
+    let prefix = content.0.to_be_bytes();
+    for (key, value) in index.scan(Table::Extents, &prefix, None, usize::MAX)? {
+        let Some((_, extent)) = extent_of(&key) else { continue };
+        let base = u64::from(extent) * limits::EXTENT;
+        let record = decode(&value)?;
+        for (start, end) in record.present {
+            present.insert(base + u64::from(start)..base + u64::from(end));
+        }
+        let first = base / limits::BLOCK;
+        crcs.extend(record.crcs.iter().map(|(block, crc)| (first + u64::from(*block), *crc)));
+    }
+    Ok((present, crcs))
+}
+
+/// The changes that remove all records of a content.
+pub(crate) fn keys(index: &dyn Index, content: ContentId) -> Result<Vec<Op>> {
+    let found = index.scan(Table::Extents, &content.0.to_be_bytes(), None, usize::MAX)?;
+    Ok(found.into_iter().map(|(key, _)| Op::Delete(Table::Extents, key)).collect())
+}
+
+/// The changes that make the index say what is present in these extents of a content now.
+pub(crate) fn ops(
+    id: ContentId,
+    content: &Content,
+    extents: impl Iterator<Item = u32>,
+    protected: impl Fn(u32) -> bool,
+    stamp: u64,
+) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for extent in extents {
+        let base = u64::from(extent) * limits::EXTENT;
+        let range = base..base + limits::EXTENT;
+        let parts = content.present.intersect(&range);
+        if parts.is_empty() {
+            ops.push(Op::Delete(Table::Extents, key(id, extent)));
+            continue;
+        }
+        let first = base / limits::BLOCK;
+        let blocks = first..first + limits::EXTENT / limits::BLOCK;
+        let crcs = content.crcs.range(blocks);
+        let record = ExtentRecord {
+            present: parts
+                .iter()
+                .map(|part| ((part.start - base) as u32, (part.end - base) as u32))
+                .collect(),
+            crcs: crcs.map(|(block, crc)| ((block - first) as u8, *crc)).collect(),
+            protected: protected(extent),
+            stamp,
+        };
+        let value = postcard::to_stdvec(&record).expect("a record is plain data");
+        ops.push(Op::Put(Table::Extents, key(id, extent), value));
+    }
+    ops
+}
+
+/// One extent of the index, for the heat after a start.
+pub(crate) struct Warm {
+    pub content: ContentId,
+    pub extent: u32,
+    pub bytes: u32,
+    pub protected: bool,
+    pub stamp: u64,
+}
+
+/// All extents of the index, in pieces, by their order of last use within a piece's caller.
+pub(crate) fn warm(index: &dyn Index, after: Option<&[u8]>) -> Result<(Vec<Warm>, Option<Vec<u8>>)> {
+    let found = index.scan(Table::Extents, &[], after, limits::SCAN)?;
+    let last = found.last().map(|(key, _)| key.clone());
+    let mut warm = Vec::with_capacity(found.len());
+    for (key, value) in &found {
+        let Some((content, extent)) = extent_of(key) else { continue };
+        let record = decode(value)?;
+        let bytes = record.present.iter().map(|(start, end)| end - start).sum();
+        let (protected, stamp) = (record.protected, record.stamp);
+        warm.push(Warm { content, extent, bytes, protected, stamp });
+    }
+    Ok((warm, last))
+}

@@ -1,0 +1,395 @@
+//! Bytes that are not here: one request for each range whoever waits for it (single-flight),
+//! delivered to the readers as they arrive and stored behind their backs.
+//!
+//! ```text
+//!   reader ─ plan (lock) ─► flights under way + new ones ─ wait for *its* bytes ─► reply
+//!                                     │
+//!   flight task:  remote.read ─► chunk ─► readers woken ─► reserve room ─► store (lock)
+//! ```
+//!
+//! A flight keeps its bytes until its last reader has gone, so a read ends although nothing could
+//! be stored. A flight that fails tells all who wait; each decides anew.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::file::{Content, File};
+use crate::limits;
+use crate::vfs::Vfs;
+use bytes::Bytes;
+use covefs_remote::{ErrorKind as RemoteKind, Remote, Version};
+use futures_util::StreamExt;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
+
+/// One request for a range of one version.
+pub(crate) struct Flight {
+    pub range: Range<u64>,
+    pub version: Version,
+    state: Mutex<Landed>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct Landed {
+    chunks: Vec<Bytes>,
+    bytes: u64,
+    done: Option<std::result::Result<(), RemoteKind>>,
+}
+
+impl Flight {
+    fn new(range: Range<u64>, version: Version) -> Self {
+        Flight { range, version, state: Mutex::default(), arrived: Notify::new() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Landed> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Waits until the bytes below `end` are here, or none come any more.
+    async fn wait(&self, end: u64) -> std::result::Result<(), RemoteKind> {
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            {
+                let landed = self.lock();
+                if self.range.start + landed.bytes >= end {
+                    return Ok(());
+                }
+                if let Some(done) = landed.done {
+                    return done.and(Err(RemoteKind::VersionChanged));
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    /// Copies landed bytes of `range` to `out`, which stands for `at..`.
+    fn copy(&self, range: &Range<u64>, at: u64, out: &mut [u8]) {
+        let landed = self.lock();
+        let mut start = self.range.start;
+        for chunk in &landed.chunks {
+            let end = start + chunk.len() as u64;
+            let from = range.start.max(start);
+            let to = range.end.min(end);
+            if from < to {
+                let part = &chunk[(from - start) as usize..(to - start) as usize];
+                out[(from - at) as usize..(to - at) as usize].copy_from_slice(part);
+            }
+            start = end;
+        }
+    }
+
+    fn land(&self, chunk: Bytes) {
+        let mut landed = self.lock();
+        landed.bytes += chunk.len() as u64;
+        landed.chunks.push(chunk);
+        drop(landed);
+        self.arrived.notify_waiters();
+    }
+
+    fn finish(&self, how: std::result::Result<(), RemoteKind>) {
+        self.lock().done = Some(how);
+        self.arrived.notify_waiters();
+    }
+}
+
+/// Whether somebody waits for the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    /// A reader does.
+    Now,
+    /// They are guessed, or part of a hydration.
+    Ahead,
+}
+
+impl Vfs {
+    /// Reads a range of a content, fetching what is not here; ends at the size (R3).
+    pub(crate) async fn read_content(
+        &self,
+        file: &Arc<File>,
+        offset: u64,
+        len: u64,
+    ) -> Result<Vec<u8>> {
+        let deadline = Instant::now() + self.config.timeout;
+        let mut moved = 0;
+        loop {
+            let error = match self.read_once(file, offset, len).await? {
+                Ok(bytes) => return Ok(bytes),
+                Err(kind) => kind,
+            };
+            match error {
+                RemoteKind::VersionChanged | RemoteKind::NotFound if moved < 4 => {
+                    moved += 1;
+                    self.follow_version(file, error).await?;
+                }
+                RemoteKind::Busy if Instant::now() < deadline => {
+                    tokio::time::sleep(limits::BUSY).await;
+                }
+                kind if kind.is_offline() || kind.is_transient() => {
+                    self.reach.failed(kind);
+                    if !self.reach.wait_online(deadline).await {
+                        return Err(Error::new(ErrorKind::Offline, "read bytes that are not here"));
+                    }
+                }
+                kind => {
+                    let error = covefs_remote::Error::new(kind, "fetch", &self.path_of(file));
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// One try: plan, wait, put together. The inner error is the share's.
+    async fn read_once(
+        &self,
+        file: &Arc<File>,
+        offset: u64,
+        len: u64,
+    ) -> Result<std::result::Result<Vec<u8>, RemoteKind>> {
+        let (range, flights) = {
+            let mut content = file.lock();
+            let end = content.size.min(offset.saturating_add(len));
+            let range = offset.min(end)..end;
+            let missing = content.present.missing(&range);
+            let mut flights = Vec::new();
+            for part in missing {
+                flights.extend(self.flights_for(file, &mut content, &part, Wanted::Now));
+            }
+            (range, flights)
+        };
+        for flight in &flights {
+            let end = flight.range.end.min(range.end);
+            if let Err(kind) = flight.wait(end).await {
+                return Ok(Err(kind));
+            }
+        }
+        self.assemble(file, &range, &flights)
+    }
+
+    /// Puts present bytes and landed ones together; bytes of ours win over landed ones.
+    fn assemble(
+        &self,
+        file: &Arc<File>,
+        range: &Range<u64>,
+        flights: &[Arc<Flight>],
+    ) -> Result<std::result::Result<Vec<u8>, RemoteKind>> {
+        for last in 0..=limits::READ_TRIES {
+            let content = file.lock();
+            let range = range.start..range.end.min(content.size).max(range.start);
+            let missing = content.present.missing(&range);
+            let mut out = Vec::with_capacity((range.end - range.start) as usize);
+            let punches = file.punches.load(Ordering::SeqCst);
+            if last == limits::READ_TRIES {
+                file.read_data(&range, &mut out)?;
+                drop(content);
+            } else {
+                drop(content);
+                file.read_data(&range, &mut out)?;
+                if file.punches.load(Ordering::SeqCst) != punches {
+                    continue;
+                }
+            }
+            for part in missing {
+                let mut covered = part.start;
+                for flight in flights {
+                    let piece = part.start.max(flight.range.start)..part.end.min(flight.range.end);
+                    if piece.start < piece.end && piece.start <= covered {
+                        flight.copy(&piece, range.start, &mut out);
+                        covered = covered.max(piece.end);
+                    }
+                }
+                // Evicted between plan and now: nothing was waited for, so ask again.
+                if covered < part.end {
+                    return Ok(Err(RemoteKind::Busy));
+                }
+            }
+            file.lock().delivered = true;
+            return Ok(Ok(out));
+        }
+        unreachable!("the last try reads under the lock")
+    }
+
+    /// The flights that bring `range`, all of which is missing: those under way and new ones.
+    pub(crate) fn flights_for(
+        &self,
+        file: &Arc<File>,
+        content: &mut Content,
+        range: &Range<u64>,
+        wanted: Wanted,
+    ) -> Vec<Arc<Flight>> {
+        let Some(version) = content.base else { return Vec::new() };
+        let mut found = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let current = content.flights.iter().find(|flight| {
+                flight.version == version && flight.range.contains(&at)
+            });
+            if let Some(flight) = current {
+                at = flight.range.end;
+                found.push(flight.clone());
+                continue;
+            }
+            let start = at / limits::BLOCK * limits::BLOCK;
+            let mut end = range.end.next_multiple_of(limits::BLOCK).min(start + limits::FLIGHT);
+            for other in content.flights.iter().filter(|other| other.version == version) {
+                if other.range.start > at {
+                    end = end.min(other.range.start);
+                }
+            }
+            let end = end.min(content.base_end);
+            if end <= at {
+                break;
+            }
+            let flight = Arc::new(Flight::new(start..end, version));
+            content.flights.push(flight.clone());
+            self.launch(file.clone(), flight.clone(), wanted);
+            found.push(flight);
+            at = end;
+        }
+        found
+    }
+
+    fn launch(&self, file: Arc<File>, flight: Arc<Flight>, wanted: Wanted) {
+        let vfs = self.arc();
+        self.spawn("fetch", async move {
+            let how = vfs.fly(&file, &flight, wanted).await;
+            {
+                let mut content = file.lock();
+                content.flights.retain(|other| !Arc::ptr_eq(other, &flight));
+            }
+            if let Err(kind) = how {
+                tracing::debug!(?kind, content = file.id.0, range = ?flight.range, "fetch failed");
+            }
+            flight.finish(how);
+            file.changed.notify_waiters();
+            vfs.unload_if_idle(&file);
+        });
+    }
+
+    /// Brings one flight home.
+    async fn fly(
+        &self,
+        file: &Arc<File>,
+        flight: &Arc<Flight>,
+        wanted: Wanted,
+    ) -> std::result::Result<(), RemoteKind> {
+        let _permit = self.fetch_permit(wanted).await;
+        let path = match self.base_path_of(file) {
+            Ok(Some(path)) => path,
+            _ => return Err(RemoteKind::NotFound),
+        };
+        let range = flight.range.clone();
+        let opened = self.remote.read(&path, range.clone(), &flight.version).await;
+        let mut stream = opened.map_err(|error| error.kind)?;
+        let mut at = range.start;
+        let mut waiting: Vec<Bytes> = Vec::new();
+        let mut waiting_bytes = 0;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| error.kind)?;
+            self.metrics.fetched_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            waiting_bytes += chunk.len() as u64;
+            flight.land(chunk.clone());
+            waiting.push(chunk);
+            if waiting_bytes >= limits::STORE {
+                at = self.store(file, flight, at, std::mem::take(&mut waiting)).await;
+                waiting_bytes = 0;
+            }
+        }
+        let end = self.store(file, flight, at, waiting).await;
+        if end < range.end { Err(RemoteKind::VersionChanged) } else { Ok(()) }
+    }
+
+    async fn fetch_permit(&self, wanted: Wanted) -> Vec<OwnedSemaphorePermit> {
+        let mut permits = Vec::new();
+        if wanted == Wanted::Ahead {
+            permits.extend(self.readahead_permits.clone().acquire_owned().await.ok());
+        }
+        permits.extend(self.fetch_permits.clone().acquire_owned().await.ok());
+        permits
+    }
+
+    /// Stores chunks from `at` on, if there is room; returns where they end.
+    async fn store(
+        &self,
+        file: &Arc<File>,
+        flight: &Arc<Flight>,
+        at: u64,
+        chunks: Vec<Bytes>,
+    ) -> u64 {
+        let end = at + chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+        if chunks.is_empty() {
+            return end;
+        }
+        let (vfs, file, version) = (self.arc(), file.clone(), flight.version);
+        let stored = tokio::task::spawn_blocking(move || {
+            let bytes = end - at + limits::STORE_SLACK;
+            // Without room the readers are served all the same, nothing is stored.
+            let Some(_reservation) = vfs.make_room(bytes) else { return Ok(()) };
+            vfs.store_chunks(&file, &version, at, &chunks)
+        });
+        if let Ok(Err(error)) = stored.await {
+            tracing::warn!(%error, "fetched bytes are not stored");
+        }
+        end
+    }
+
+    fn store_chunks(
+        &self,
+        file: &Arc<File>,
+        version: &Version,
+        at: u64,
+        chunks: &[Bytes],
+    ) -> Result<()> {
+        let joined = if chunks.len() == 1 { chunks[0].clone() } else { chunks.concat().into() };
+        let mut offset = at;
+        let mut rest = &joined[..];
+        while !rest.is_empty() {
+            // Pieces end at blocks, so that whole blocks get their checksums.
+            let piece = (limits::STORE - offset % limits::STORE).min(rest.len() as u64) as usize;
+            let mut content = file.lock();
+            file.store_fetched(&mut content, &self.space, version, offset, &rest[..piece])?;
+            drop(content);
+            let last = (offset + piece as u64 - 1) / limits::EXTENT;
+            for extent in offset / limits::EXTENT..=last {
+                let key = (file.id, extent as u32);
+                self.space.heat().stored(key, limits::EXTENT as u32, false);
+            }
+            rest = &rest[piece..];
+            offset += piece as u64;
+        }
+        self.settle_later(file);
+        Ok(())
+    }
+
+    /// Fetches all of a content that is not here; for hydration and for what is edited (D5).
+    pub(crate) async fn fetch_all(
+        &self,
+        file: &Arc<File>,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<()> {
+        let mut at = 0;
+        loop {
+            let next = {
+                let content = file.lock();
+                let missing = content.present.missing(&(at.min(content.size)..content.size));
+                missing.first().cloned()
+            };
+            let Some(part) = next else { return Ok(()) };
+            progress(part.start);
+            let end = part.end.min(part.start + limits::FLIGHT);
+            self.read_content(file, part.start, end - part.start).await?;
+            at = end;
+        }
+    }
+
+    fn path_of(&self, file: &File) -> covefs_remote::RemotePath {
+        self.base_path_of(file).ok().flatten().unwrap_or_default()
+    }
+
+    fn base_path_of(&self, file: &File) -> Result<Option<covefs_remote::RemotePath>> {
+        self.tree().base_path(file.node())
+    }
+}

@@ -1,0 +1,555 @@
+//! The bytes of one content: which are here, which are ours, and the order in which journal and
+//! data file change so that neither a crash nor a power cut mixes them up.
+//!
+//! ```text
+//!   0                     base_end        size
+//!   |--present--|..absent..|---- ours ----|      absent: only below base_end, fetched from the base
+//!       |dirty|    |zeros|                       zeros ⊆ dirty ⊆ present; zeros are holes in the file
+//! ```
+//!
+//! Every set changes under the content's lock only (D2). Nothing here waits for the share: what is
+//! absent is the caller's business. After a failed write of the data file the content is latched.
+
+use crate::attr::ContentId;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fetch::Flight;
+use crate::journal::{ByteRange, Journal, Record};
+use crate::limits;
+use crate::ranges::RangeSet;
+use crate::space::Space;
+use covefs_remote::{Timestamp, Version};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// One content while it is in use.
+pub(crate) struct File {
+    pub id: ContentId,
+    /// The node that has it; 0 while only eviction has loaded it.
+    pub ino: AtomicU64,
+    disk: Arc<dyn Disk>,
+    data: Mutex<Option<Arc<dyn DiskFile>>>,
+    state: Mutex<Content>,
+    /// Counts evictions from it: a read that saw the count move reads again (D2).
+    pub punches: AtomicU64,
+    /// Something that somebody may wait for has changed: an upload's hold, the last handle.
+    pub changed: Notify,
+    /// One fdatasync of the data file at a time, so that its two records enclose just one.
+    pub syncing: Mutex<()>,
+    /// It waits for the next round of settling.
+    pub settling: AtomicBool,
+}
+
+/// What was dirty when an upload began.
+pub(crate) struct Frozen {
+    pub generation: u64,
+    pub ranges: RangeSet,
+}
+
+/// The sets and numbers of one content.
+pub(crate) struct Content {
+    pub size: u64,
+    pub mtime: Timestamp,
+    pub ctime: Timestamp,
+    /// Bytes that a read takes from the data file.
+    pub present: RangeSet,
+    /// Bytes that the share does not have and no upload has frozen.
+    pub dirty: RangeSet,
+    /// Ours and zero, with a hole in the data file.
+    pub zeros: RangeSet,
+    pub frozen: Option<Frozen>,
+    /// The smallest size since an upload settled on what it sends; the next base ends there.
+    pub cut_since: Option<u64>,
+    /// What the next change is journalled under (S1).
+    pub generation: u64,
+    /// The smallest size since the base: what lies past it is ours (J5).
+    pub base_end: u64,
+    /// The share's version that absent bytes come from.
+    pub base: Option<Version>,
+    /// The journal knows that it is dirty (J6).
+    pub touched: bool,
+    /// And knows it durably; before that no byte of the data file changes.
+    pub touch_durable: bool,
+    /// An upload sends its last round: writes wait (S1).
+    pub held: bool,
+    /// Allocated bytes of the data file, as the space room counts them.
+    pub allocated: u64,
+    /// Checksums of whole blocks as the share has them (D1).
+    pub crcs: BTreeMap<u64, u32>,
+    pub flights: Vec<Arc<Flight>>,
+    pub handles: u32,
+    pub writers: u32,
+    /// The data file has bytes that no fdatasync covers.
+    pub unsynced: bool,
+    /// The index does not know yet what is present.
+    pub unindexed: bool,
+    pub last_change: Option<Instant>,
+    pub oldest_dirty: Option<Instant>,
+    pub fsynced: bool,
+    /// A read returned bytes to somebody who still has it open (R2).
+    pub delivered: bool,
+    /// A write of the data file failed: nothing of it is trusted any more.
+    pub latched: bool,
+    /// The name and the share have gone on without it; it lives until its last close.
+    pub orphan: bool,
+}
+
+impl Content {
+    pub(crate) fn new(size: u64, mtime: Timestamp, base: Option<Version>) -> Self {
+        Content {
+            size,
+            mtime,
+            ctime: mtime,
+            present: RangeSet::new(),
+            dirty: RangeSet::new(),
+            zeros: RangeSet::new(),
+            frozen: None,
+            cut_since: None,
+            generation: 1,
+            base_end: if base.is_some() { size } else { 0 },
+            base,
+            touched: false,
+            touch_durable: false,
+            held: false,
+            allocated: 0,
+            crcs: BTreeMap::new(),
+            flights: Vec::new(),
+            handles: 0,
+            writers: 0,
+            unsynced: false,
+            unindexed: false,
+            last_change: None,
+            oldest_dirty: None,
+            fsynced: false,
+            delivered: false,
+            latched: false,
+            orphan: false,
+        }
+    }
+
+    /// Whether no byte has to come from the share.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.present.contains(&(0..self.size))
+    }
+
+    /// Whether the share does not have all of it.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.touched
+    }
+
+    /// The clean bytes of a range that eviction may drop.
+    pub(crate) fn evictable(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let mut clean = RangeSet::new();
+        for part in self.present.intersect(range) {
+            clean.insert(part);
+        }
+        clean.subtract(&self.dirty);
+        if let Some(frozen) = &self.frozen {
+            clean.subtract(&frozen.ranges);
+        }
+        clean.subtract(&self.zeros);
+        clean.iter().filter_map(|part| whole_pages(part, self.size)).collect()
+    }
+
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        self.dirty.total() + self.frozen.as_ref().map_or(0, |frozen| frozen.ranges.total())
+    }
+
+    fn check_invariants(&self) {
+        debug_assert!(self.base_end <= self.size, "base_end {} > {}", self.base_end, self.size);
+        debug_assert!(self.touched || (self.dirty.is_empty() && self.zeros.is_empty()));
+        if cfg!(debug_assertions) {
+            for range in self.dirty.iter().chain(self.zeros.iter()) {
+                debug_assert!(self.present.contains(&range), "dirty {range:?} is not present");
+            }
+        }
+    }
+}
+
+/// The whole pages of a range; a range that ends the file ends its last page.
+fn whole_pages(range: Range<u64>, size: u64) -> Option<Range<u64>> {
+    const PAGE: u64 = 4096;
+    let start = range.start.div_ceil(PAGE) * PAGE;
+    let end = if range.end >= size { range.end } else { range.end / PAGE * PAGE };
+    (start < end).then_some(start..end)
+}
+
+/// Where the data file of a content lies in the cache directory.
+pub(crate) fn data_path(id: ContentId) -> String {
+    // The low byte spreads consecutive numbers over 256 directories.
+    format!("data/{:02x}/{:016x}", id.0 & 0xff, id.0)
+}
+
+impl File {
+    pub(crate) fn new(id: ContentId, disk: Arc<dyn Disk>, content: Content) -> Self {
+        File {
+            id,
+            ino: AtomicU64::new(0),
+            disk,
+            data: Mutex::new(None),
+            state: Mutex::new(content),
+            punches: AtomicU64::new(0),
+            changed: Notify::new(),
+            syncing: Mutex::new(()),
+            settling: AtomicBool::new(false),
+        }
+    }
+
+    /// The content's lock. Held for memory and the local disk, never for fsync, space or network.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Content> {
+        // A panic under the lock leaves sets that are each valid; the latch covers the data file.
+        let guard = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        guard.check_invariants();
+        guard
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Content>> {
+        self.state.try_lock().ok()
+    }
+
+    pub(crate) fn node(&self) -> crate::attr::Ino {
+        crate::attr::Ino(self.ino.load(Ordering::Relaxed))
+    }
+
+    /// The data file; `None` where there is none and `create` is not asked for.
+    pub(crate) fn data(&self, create: bool) -> Result<Option<Arc<dyn DiskFile>>> {
+        let mut slot = self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if slot.is_none() {
+            match self.disk.open(&data_path(self.id), create) {
+                Ok(file) => *slot = Some(file),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && !create => {}
+                Err(error) => return Err(Error::disk("open a data file", error)),
+            }
+        }
+        Ok(slot.clone())
+    }
+
+    fn data_for_write(&self) -> Result<Arc<dyn DiskFile>> {
+        Ok(self.data(true)?.expect("opened to create"))
+    }
+
+    /// Removes the data file of a content that nobody has open.
+    pub(crate) fn remove_data(&self, content: &mut Content, space: &Space) -> Result<()> {
+        *self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+        match self.disk.remove(&data_path(self.id)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::disk("remove a data file", error));
+            }
+            _ => {}
+        }
+        space.account(content.allocated, 0);
+        content.allocated = 0;
+        Ok(())
+    }
+
+    /// Counts what the data file takes now.
+    pub(crate) fn recount(&self, content: &mut Content, space: &Space) {
+        let data = self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        if let Some(now) = data.and_then(|data| data.allocated().ok()) {
+            space.account(content.allocated, now);
+            content.allocated = now;
+        }
+    }
+
+    /// Reads present bytes into `out` (appended). What the file has as a hole reads as zeros.
+    pub(crate) fn read_data(&self, range: &Range<u64>, out: &mut Vec<u8>) -> Result<()> {
+        let len = (range.end - range.start) as usize;
+        let begin = out.len();
+        out.resize(begin + len, 0);
+        let Some(data) = self.data(false)? else { return Ok(()) };
+        let mut done = 0;
+        while done < len {
+            let at = range.start + done as u64;
+            match data.read_at(&mut out[begin + done..], at) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) => return Err(Error::disk("read a data file", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes bytes of ours: present parts are journalled before, absent ones after (J4).
+    pub(crate) fn write(
+        &self,
+        content: &mut Content,
+        journal: &Journal,
+        space: &Space,
+        offset: u64,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<()> {
+        let range = offset..offset + bytes.len() as u64;
+        if content.dirty.contains(&range) && !content.zeros.overlaps(&range) {
+            self.write_data(content, offset, bytes)?;
+            self.note_change(content, now);
+            return Ok(());
+        }
+        let mut before = Vec::new();
+        if range.start > content.size {
+            before.push(self.zeroed(content, content.size..range.start, range.start, now));
+        }
+        let size = content.size.max(range.end);
+        for part in content.present.intersect(&range) {
+            before.push(self.wrote(content, part, size, now));
+        }
+        if !before.is_empty() {
+            log(content, journal, &before)?;
+            self.take_zeros(content, range.start);
+            for part in content.present.intersect(&range) {
+                content.dirty.insert(part);
+            }
+        }
+        let stored = content.present.contains(&range) && !content.zeros.overlaps(&range);
+        self.write_data(content, offset, bytes)?;
+        if !content.present.contains(&range) {
+            log(content, journal, &[self.wrote(content, range.clone(), size, now)])?;
+        }
+        content.present.insert(range.clone());
+        content.dirty.insert(range.clone());
+        content.zeros.remove(range.clone());
+        content.size = size;
+        let blocks = range.start / limits::BLOCK..range.end.div_ceil(limits::BLOCK);
+        content.crcs.retain(|block, _| !blocks.contains(block));
+        if !stored {
+            self.recount(content, space);
+        }
+        self.note_change(content, now);
+        Ok(())
+    }
+
+    fn wrote(&self, content: &Content, range: Range<u64>, size: u64, mtime: Timestamp) -> Record {
+        let range = ByteRange { start: range.start, end: range.end };
+        Record::Wrote { content: self.id, generation: content.generation, range, size, mtime }
+    }
+
+    fn zeroed(&self, content: &Content, range: Range<u64>, size: u64, mtime: Timestamp) -> Record {
+        let range = ByteRange { start: range.start, end: range.end };
+        Record::Zeroed { content: self.id, generation: content.generation, range, size, mtime }
+    }
+
+    /// What lies between the old size and a new, larger one is ours and zero (J5).
+    fn take_zeros(&self, content: &mut Content, size: u64) {
+        if size > content.size {
+            let gap = content.size..size;
+            content.present.insert(gap.clone());
+            content.dirty.insert(gap.clone());
+            content.zeros.insert(gap);
+            content.size = size;
+        }
+    }
+
+    fn write_data(&self, content: &mut Content, offset: u64, bytes: &[u8]) -> Result<()> {
+        if content.latched {
+            return Err(Error::new(ErrorKind::Io, "write a data file that failed before"));
+        }
+        content.unsynced = true;
+        self.data_for_write()?.write_at(bytes, offset).map_err(|error| {
+            let error = Error::disk("write a data file", error);
+            content.latched = error.kind != ErrorKind::NoSpace;
+            error
+        })
+    }
+
+    pub(crate) fn note_change(&self, content: &mut Content, now: Timestamp) {
+        content.mtime = now;
+        content.ctime = now;
+        let instant = Instant::now();
+        content.last_change = Some(instant);
+        content.oldest_dirty.get_or_insert(instant);
+    }
+
+    /// Sets the size: a cut is journalled, then made; growth is ours and zero.
+    pub(crate) fn truncate(
+        &self,
+        content: &mut Content,
+        journal: &Journal,
+        space: &Space,
+        size: u64,
+        now: Timestamp,
+    ) -> Result<()> {
+        let generation = content.generation;
+        if size < content.size {
+            let cut = Record::Truncated { content: self.id, generation, size, mtime: now };
+            log_freeing(content, journal, &[cut])?;
+            self.cut(content, size);
+        } else if size > content.size {
+            log(content, journal, &[self.zeroed(content, content.size..size, size, now)])?;
+            self.take_zeros(content, size);
+        }
+        let set = self.data_for_write()?.set_len(size);
+        self.recount(content, space);
+        self.note_change(content, now);
+        set.map_err(|error| match error.raw_os_error() {
+            // EFBIG: the cache's file system holds no file of that size.
+            Some(27) => Error::new(ErrorKind::TooLarge, "set the size"),
+            _ => Error::disk("set the size of a data file", error),
+        })
+    }
+
+    /// What lies past `size` is nobody's any more.
+    fn cut(&self, content: &mut Content, size: u64) {
+        content.present.truncate(size);
+        content.dirty.truncate(size);
+        content.zeros.truncate(size);
+        if let Some(frozen) = &mut content.frozen {
+            frozen.ranges.truncate(size);
+        }
+        content.base_end = content.base_end.min(size);
+        content.cut_since = content.cut_since.map(|smallest| smallest.min(size));
+        content.size = size;
+        content.unsynced = true;
+        content.crcs.retain(|block, _| (block + 1) * limits::BLOCK <= size);
+    }
+
+    /// Makes a range zeros without blocks; below the size only.
+    pub(crate) fn punch(
+        &self,
+        content: &mut Content,
+        journal: &Journal,
+        space: &Space,
+        range: Range<u64>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let range = range.start..range.end.min(content.size);
+        if range.is_empty() {
+            return Ok(());
+        }
+        let size = content.size;
+        log_freeing(content, journal, &[self.zeroed(content, range.clone(), size, now)])?;
+        content.present.insert(range.clone());
+        content.dirty.insert(range.clone());
+        content.zeros.insert(range.clone());
+        content.unsynced = true;
+        let blocks = range.start / limits::BLOCK..range.end.div_ceil(limits::BLOCK);
+        content.crcs.retain(|block, _| !blocks.contains(block));
+        let punched = self.data_for_write()?.punch(range.clone());
+        self.recount(content, space);
+        self.note_change(content, now);
+        punched.map_err(|error| {
+            content.latched = true;
+            Error::disk("punch a data file", error)
+        })
+    }
+
+    /// Stores fetched bytes where nothing is present or ours yet (D4). The caller has reserved
+    /// the room. Errors leave the bytes absent.
+    pub(crate) fn store_fetched(
+        &self,
+        content: &mut Content,
+        space: &Space,
+        version: &Version,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<bool> {
+        if content.base.as_ref() != Some(version) || content.latched {
+            return Ok(false);
+        }
+        let end = (offset + bytes.len() as u64).min(content.base_end).min(content.size);
+        if offset >= end {
+            return Ok(false);
+        }
+        let gaps = content.present.missing(&(offset..end));
+        if gaps.is_empty() {
+            return Ok(false);
+        }
+        let data = self.data_for_write()?;
+        content.unsynced = true;
+        for gap in gaps {
+            let part = &bytes[(gap.start - offset) as usize..(gap.end - offset) as usize];
+            data.write_at(part, gap.start).map_err(|e| Error::disk("store fetched bytes", e))?;
+            content.present.insert(gap.clone());
+            note_crcs(&mut content.crcs, &gap, part, content.base_end);
+        }
+        content.unindexed = true;
+        self.recount(content, space);
+        Ok(true)
+    }
+
+    /// Begins again with a newer version of a clean content: all its bytes are absent.
+    pub(crate) fn restart(
+        &self,
+        content: &mut Content,
+        space: &Space,
+        metadata: &covefs_remote::Metadata,
+    ) -> Result<()> {
+        debug_assert!(!content.touched, "only clean contents begin again");
+        self.punches.fetch_add(1, Ordering::SeqCst);
+        content.present = RangeSet::new();
+        content.crcs.clear();
+        content.size = metadata.size;
+        content.base_end = metadata.size;
+        content.mtime = metadata.mtime;
+        content.ctime = metadata.ctime;
+        content.base = Some(metadata.version);
+        content.unindexed = true;
+        let cut = match self.data(false)? {
+            Some(data) => data.set_len(0),
+            None => Ok(()),
+        };
+        self.recount(content, space);
+        cut.map_err(|error| Error::disk("cut a data file", error))
+    }
+
+    /// Drops the clean bytes of a range and punches them out. Their absence is durable in the
+    /// journal already (D3). Returns the bytes freed.
+    pub(crate) fn evict(
+        &self,
+        content: &mut Content,
+        space: &Space,
+        range: &Range<u64>,
+    ) -> Result<u64> {
+        let leaving = content.evictable(range);
+        let before = content.allocated;
+        if leaving.is_empty() {
+            return Ok(0);
+        }
+        // Before the first hole: a reader that planned with these bytes reads again (D2).
+        self.punches.fetch_add(1, Ordering::SeqCst);
+        for part in &leaving {
+            content.present.remove(part.clone());
+        }
+        if content.present.is_empty() && !content.is_dirty() && content.handles == 0 {
+            content.crcs.clear();
+            self.remove_data(content, space)?;
+            return Ok(before);
+        }
+        if let Some(data) = self.data(false)? {
+            for part in &leaving {
+                let pages = part.start..part.end.next_multiple_of(4096);
+                data.punch(pages).map_err(|error| Error::disk("punch a data file", error))?;
+            }
+        }
+        self.recount(content, space);
+        Ok(before.saturating_sub(content.allocated))
+    }
+}
+
+/// Journals a change of a content, unless its name is gone: then nothing of it outlives us.
+fn log(content: &Content, journal: &Journal, records: &[Record]) -> Result<()> {
+    if content.orphan { Ok(()) } else { journal.append(records) }
+}
+
+/// The same for what frees room (J9).
+fn log_freeing(content: &Content, journal: &Journal, records: &[Record]) -> Result<()> {
+    if content.orphan { Ok(()) } else { journal.append_freeing(records) }
+}
+
+/// Notes the checksums of the blocks that `bytes` fills whole; the base's last one may be short.
+fn note_crcs(crcs: &mut BTreeMap<u64, u32>, range: &Range<u64>, bytes: &[u8], base_end: u64) {
+    let mut block = range.start.div_ceil(limits::BLOCK);
+    while block * limits::BLOCK < range.end {
+        let start = block * limits::BLOCK;
+        let end = (start + limits::BLOCK).min(base_end);
+        if end > range.end {
+            break;
+        }
+        let part = &bytes[(start - range.start) as usize..(end - range.start) as usize];
+        crcs.insert(block, crc32fast::hash(part));
+        block += 1;
+    }
+}

@@ -1,0 +1,276 @@
+//! Contents in use: loading one from journal, index and disk; letting it go when nobody needs it.
+
+use crate::attr::{ContentId, Ino};
+use crate::disk::Disk;
+use crate::error::{Error, ErrorKind, Result};
+use crate::extents;
+use crate::file::{Content, File, data_path};
+use crate::journal::Record;
+use crate::limits;
+use crate::node::Node;
+use crate::ranges::RangeSet;
+use crate::tree::Tree;
+use crate::vfs::Vfs;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::time::Instant;
+
+/// All contents in use.
+#[derive(Default)]
+pub(crate) struct Files {
+    loaded: Mutex<HashMap<ContentId, Arc<File>>>,
+}
+
+impl Files {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ContentId, Arc<File>>> {
+        self.loaded.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The content, if it is in use.
+    pub(crate) fn get(&self, id: ContentId) -> Option<Arc<File>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// Bytes that a content not in use takes on the disk.
+    pub(crate) fn allocated(&self, disk: &dyn Disk, id: ContentId) -> u64 {
+        let data = disk.open(&data_path(id), false);
+        data.and_then(|data| data.allocated()).unwrap_or(0)
+    }
+}
+
+impl Vfs {
+    /// The content of a node, which gets one if it has none yet.
+    pub(crate) fn file_of(&self, tree: &mut Tree, mut node: Node) -> Result<Arc<File>> {
+        if node.kind != covefs_remote::Kind::File {
+            return Err(Error::new(ErrorKind::Invalid, "use the bytes of what is no file"));
+        }
+        let id = match node.content {
+            Some(id) => id,
+            None => {
+                let id = ContentId(self.next_number());
+                node.content = Some(id);
+                self.commit(tree, std::slice::from_ref(&node), Vec::new(), false)?;
+                id
+            }
+        };
+        let file = self.load(id)?;
+        if file.ino.swap(node.ino.0, Ordering::Relaxed) == 0 {
+            let mut content = file.lock();
+            content.base = node.base.as_ref().map(|base| base.version);
+            content.orphan = node.place.is_none();
+            if !content.touched {
+                content.size = node.size;
+                content.mtime = node.mtime;
+                content.ctime = node.ctime;
+                content.base_end = if content.base.is_some() { node.size } else { 0 };
+                let size = content.size;
+                content.present.truncate(size);
+            }
+        }
+        Ok(file)
+    }
+
+    /// The content with this number, loaded if it is not in use. Without a node nothing but its
+    /// local bytes is known; `file_of` adds the rest.
+    pub(crate) fn load(&self, id: ContentId) -> Result<Arc<File>> {
+        let mut loaded = self.files.lock();
+        if let Some(file) = loaded.get(&id) {
+            return Ok(file.clone());
+        }
+        let live = self.journal.live(|live| live.contents.get(&id).cloned());
+        let mut content = Content::new(0, Default::default(), None);
+        let (mut present, crcs) = extents::load(&*self.index, id)?;
+        // What is absent by the journal may be present by an index that is behind (D3).
+        let absent = self.journal.live(|live| live.absent_ranges(id));
+        present.subtract(&absent);
+        let file = File::new(id, self.disk.clone(), Content::new(0, Default::default(), None));
+        if let Some(data) = file.data(false)? {
+            let stored = (|| Ok((data.data_ranges(0..data.len()?)?, data.allocated()?)))();
+            let (stored, allocated) =
+                stored.map_err(|error| Error::disk("look at a data file", error))?;
+            present = present.intersection(&stored);
+            content.allocated = allocated;
+        } else {
+            present = RangeSet::new();
+        }
+        content.crcs = crcs;
+        content.size = present.iter().last().map_or(0, |range| range.end);
+        if let Some(live) = live {
+            content.size = live.size;
+            content.mtime = live.mtime;
+            content.ctime = live.mtime;
+            content.base_end = live.base_end.min(live.size);
+            present.truncate(content.base_end);
+            content.touched = true;
+            content.touch_durable = live.base_end == 0;
+            for (generation, ranges) in &live.generations {
+                content.dirty.union_with(&ranges.dirty);
+                content.zeros.union_with(&ranges.zeros);
+                content.generation = content.generation.max(generation + 1);
+            }
+            // Later generations may have written over earlier zeros; the journal says so.
+            present.union_with(&content.dirty);
+            content.oldest_dirty = Some(Instant::now());
+            for range in live.generations.values().flat_map(|ranges| ranges.dirty.iter()) {
+                let blocks = range.start / limits::BLOCK..range.end.div_ceil(limits::BLOCK);
+                content.crcs.retain(|block, _| !blocks.contains(block));
+            }
+        }
+        content.present = present;
+        *file.lock() = content;
+        let file = Arc::new(file);
+        loaded.insert(id, file.clone());
+        Ok(file)
+    }
+
+    /// Makes a content dirty for the first time since it was in step: one frame says so, durable
+    /// before a byte changes if the share has bytes of it (J6).
+    pub(crate) fn touch(&self, file: &Arc<File>) -> Result<()> {
+        let durable = {
+            let mut tree = self.tree();
+            let mut content = file.lock();
+            if content.touched {
+                // Another writer's record may not be durable yet.
+                content.touch_durable
+            } else {
+                self.touch_node(&mut tree, file, &mut content)?
+            }
+        };
+        if !durable {
+            self.journal.sync()?;
+        }
+        let mut content = file.lock();
+        content.touch_durable = true;
+        if !durable && !content.is_whole() {
+            drop(content);
+            self.fetch_base(file);
+        }
+        Ok(())
+    }
+
+    /// Journals node and content as dirty; says whether that may wait for the next fsync.
+    fn touch_node(&self, tree: &mut Tree, file: &File, content: &mut Content) -> Result<bool> {
+            let node = tree.get(file.node())?;
+            let Some(mut node) = node.filter(|node| node.content == Some(file.id)) else {
+                // A version that only its open handles still see.
+                content.orphan = true;
+                content.touched = true;
+                return Ok(true);
+            };
+            let touched = Record::Touched {
+                content: file.id,
+                generation: content.generation,
+                base_end: content.base_end,
+                size: content.size,
+                mtime: content.mtime,
+            };
+            node.dirty_content = true;
+            node.size = content.size;
+            self.changed(tree, vec![node], vec![touched], false)?;
+            content.touched = true;
+            content.oldest_dirty = Some(Instant::now());
+            Ok(content.base.is_none())
+    }
+
+    /// Fetches the rest of what is being edited, so that the share may go without it (D5).
+    fn fetch_base(&self, file: &Arc<File>) {
+        let size = file.lock().size;
+        // A file too big for the cache is streamed by its upload instead.
+        if size > self.space.limit() / 4 {
+            return;
+        }
+        let (vfs, file) = (self.arc(), file.clone());
+        self.spawn("fetch base", async move {
+            if let Err(error) = vfs.fetch_all(&file, &|_| ()).await {
+                tracing::debug!(%error, content = file.id.0, "the rest of an edited file");
+            }
+        });
+    }
+
+    /// A handle was closed, or a name removed: drops what nobody can reach any more.
+    pub(crate) fn closed(&self, file: &Arc<File>) {
+        let ino = file.node();
+        {
+            let mut tree = self.tree();
+            let content = file.lock();
+            if content.handles > 0 {
+                return;
+            }
+            let orphan = content.orphan;
+            drop(content);
+            let node = tree.get(ino).ok().flatten();
+            let theirs = node.as_ref().is_some_and(|node| node.content == Some(file.id));
+            if orphan || !theirs {
+                if theirs && node.is_some_and(|node| node.is_nothing()) {
+                    let _ = tree.erase(ino);
+                }
+                drop(tree);
+                self.files.lock().remove(&file.id);
+                self.drop_content(file.id);
+                return;
+            }
+        }
+        self.unload_if_idle(file);
+    }
+
+    /// Removes the data file of a content that no node has, and all that is known of it.
+    pub(crate) fn drop_content(&self, id: ContentId) {
+        let allocated = self.files.allocated(&*self.disk, id);
+        let keys = match extents::keys(&*self.index, id) {
+            Ok(keys) => keys,
+            Err(error) => {
+                tracing::warn!(%error, "an index record stays");
+                Vec::new()
+            }
+        };
+        match self.disk.remove(&data_path(id)) {
+            Ok(()) => self.space.account(allocated, 0),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // The sweep finds it again.
+            Err(error) => tracing::warn!(%error, content = id.0, "a data file stays"),
+        }
+        if let Err(error) = self.index.apply(&keys) {
+            tracing::warn!(%error, "an index record stays");
+        }
+        self.space.heat().forget_content(id);
+    }
+
+    /// Lets a content go that has no handle, flight, upload, nor anything unsettled. A dirty one
+    /// too: the journal has all of it.
+    pub(crate) fn unload_if_idle(&self, file: &Arc<File>) {
+        let mut tree = self.tree();
+        let mut loaded = self.files.lock();
+        let content = file.lock();
+        let busy = content.handles > 0
+            || !content.flights.is_empty()
+            || content.frozen.is_some()
+            || content.held
+            || content.unsynced
+            || content.unindexed
+            || content.latched;
+        // The registry's own and the caller's; anybody else may be about to use it.
+        if busy || Arc::strong_count(file) > 2 {
+            return;
+        }
+        // The node stands for it from now on.
+        if let Ok(Some(mut node)) = tree.get(file.node())
+            && node.content == Some(file.id)
+            && (node.size, node.mtime) != (content.size, content.mtime)
+        {
+            node.size = content.size;
+            node.mtime = content.mtime;
+            node.ctime = node.ctime.max(content.ctime);
+            if let Err(error) = tree.store(&[node]) {
+                tracing::warn!(%error, "a content stays loaded");
+                return;
+            }
+        }
+        loaded.remove(&file.id);
+    }
+
+    /// The node that has this content now.
+    pub(crate) fn node_of(&self, file: &File) -> Ino {
+        file.node()
+    }
+}

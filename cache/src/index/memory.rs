@@ -1,0 +1,117 @@
+//! An index in memory: the test double, and what a disk without an index folder gets.
+
+use super::{Index, Op, Pair, Tree};
+use crate::error::Result;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard};
+
+type Trees = BTreeMap<Tree, BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// Four sorted maps under a lock.
+#[derive(Default)]
+pub struct MemoryIndex {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    trees: Trees,
+    flushed: Trees,
+    /// What was applied since the flush: each part is one tree's share of one `apply`.
+    unflushed: Vec<Vec<Op>>,
+}
+
+impl MemoryIndex {
+    /// An empty index.
+    pub fn new() -> Self {
+        MemoryIndex::default()
+    }
+
+    /// A crash: some of the latest changes since the flush are gone, how many says the seed. What
+    /// is left is in order, but the last `apply` may have reached only some of its trees.
+    pub fn lose_unflushed(&self, seed: u64) {
+        let mut state = self.state();
+        let parts = std::mem::take(&mut state.unflushed);
+        let kept = (seed % (parts.len() as u64 + 1)) as usize;
+        state.trees = state.flushed.clone();
+        for part in &parts[..kept] {
+            change(&mut state.trees, part);
+        }
+        state.flushed = state.trees.clone();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn change(trees: &mut Trees, ops: &[Op]) {
+    for op in ops {
+        let tree = trees.entry(op.tree()).or_default();
+        match op {
+            Op::Put(_, key, value) => tree.insert(key.clone(), value.clone()),
+            Op::Delete(_, key) => tree.remove(key),
+        };
+    }
+}
+
+impl Index for MemoryIndex {
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.state().trees.get(&tree).and_then(|tree| tree.get(key).cloned()))
+    }
+
+    fn apply(&self, ops: &[Op]) -> Result<()> {
+        let mut state = self.state();
+        change(&mut state.trees, ops);
+        let mut parts: Vec<Vec<Op>> = Vec::new();
+        for op in ops {
+            match parts.iter_mut().find(|part| part[0].tree() == op.tree()) {
+                Some(part) => part.push(op.clone()),
+                None => parts.push(vec![op.clone()]),
+            }
+        }
+        state.unflushed.append(&mut parts);
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        tree: Tree,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Pair>> {
+        let state = self.state();
+        let Some(tree) = state.trees.get(&tree) else { return Ok(Vec::new()) };
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let found = tree.range::<[u8], _>((from, Bound::Unbounded));
+        let found = found.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
+        Ok(found.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn flush_durable(&self) -> Result<()> {
+        let mut state = self.state();
+        state.flushed = state.trees.clone();
+        state.unflushed.clear();
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> u64 {
+        let state = self.state();
+        let pairs = state.trees.values().flatten();
+        pairs.map(|(key, value)| (key.len() + value.len()) as u64).sum()
+    }
+
+    fn clear(&self) -> Result<()> {
+        let state = self.state();
+        let keys =
+            state.trees.iter().flat_map(|(tree, pairs)| pairs.keys().map(|key| (*tree, key)));
+        let ops: Vec<Op> = keys.map(|(tree, key)| Op::Delete(tree, key.clone())).collect();
+        drop(state);
+        self.apply(&ops)
+    }
+}

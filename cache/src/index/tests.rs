@@ -1,0 +1,164 @@
+//! What every index promises, and what the one on disk does about damage.
+
+use super::*;
+use std::fs;
+use std::path::Path;
+
+fn put(tree: Tree, key: &[u8], value: &[u8]) -> Op {
+    Op::Put(tree, key.to_vec(), value.to_vec())
+}
+
+fn keys(index: &dyn Index, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<String> {
+    let pairs = index.scan(Tree::Places, prefix, after, limit).unwrap();
+    pairs.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
+}
+
+fn check_contract(index: &dyn Index) {
+    assert_eq!(index.get(Tree::Meta, b"k").unwrap(), None);
+    let mut ops: Vec<Op> =
+        ["a", "b1", "b2", "b3", "c"].map(|key| put(Tree::Places, key.as_bytes(), b"v")).into();
+    ops.extend([
+        put(Tree::Meta, b"k", b"1"),
+        put(Tree::Meta, b"k", b"2"),
+        put(Tree::Meta, b"gone", b"x"),
+        Op::Delete(Tree::Meta, b"gone".to_vec()),
+        Op::Delete(Tree::Extents, b"never there".to_vec()),
+    ]);
+    index.apply(&ops).unwrap();
+    assert_eq!(index.get(Tree::Meta, b"k").unwrap().unwrap(), b"2", "in order");
+    assert_eq!(index.get(Tree::Meta, b"gone").unwrap(), None);
+    assert_eq!(index.get(Tree::Entries, b"k").unwrap(), None, "trees are apart");
+    assert_eq!(keys(index, b"", None, 9), ["a", "b1", "b2", "b3", "c"]);
+    assert_eq!(keys(index, b"b", None, 2), ["b1", "b2"]);
+    assert_eq!(keys(index, b"b", Some(b"b2"), 9), ["b3"]);
+    assert_eq!(keys(index, b"b", Some(b"b11"), 9), ["b2", "b3"]);
+    assert_eq!(keys(index, b"b", Some(b"a"), 9), ["b1", "b2", "b3"]);
+    assert_eq!(keys(index, b"z", None, 9).len(), 0);
+    index.flush_durable().unwrap();
+    index.clear().unwrap();
+    for tree in Tree::ALL {
+        assert_eq!(index.scan(tree, b"", None, 9).unwrap(), []);
+    }
+}
+
+#[test]
+fn the_contract_holds_in_memory_and_on_disk() {
+    check_contract(&MemoryIndex::new());
+    let dir = tempfile::tempdir().unwrap();
+    let (index, reason) = SledIndex::open(&dir.path().join("meta.sled")).unwrap();
+    assert_eq!(reason, None);
+    check_contract(&index);
+    assert!(index.size_bytes() > 0);
+}
+
+#[test]
+fn a_crash_keeps_a_beginning_of_what_was_applied() {
+    for seed in 0..6 {
+        let index = MemoryIndex::new();
+        index.apply(&[put(Tree::Meta, b"0", b"")]).unwrap();
+        index.flush_durable().unwrap();
+        index.apply(&[put(Tree::Meta, b"1", b""), put(Tree::Places, b"1", b"")]).unwrap();
+        index.apply(&[put(Tree::Meta, b"2", b"")]).unwrap();
+        index.lose_unflushed(seed);
+        let has = |tree, key: &[u8]| index.get(tree, key).unwrap().is_some();
+        assert!(has(Tree::Meta, b"0"));
+        assert!(has(Tree::Meta, b"1") || !has(Tree::Places, b"1"));
+        assert!(has(Tree::Places, b"1") || !has(Tree::Meta, b"2"));
+    }
+}
+
+/// An index with some pages on disk, closed.
+fn filled(path: &Path) {
+    let (index, reason) = SledIndex::open(path).unwrap();
+    assert_eq!(reason, None);
+    let value = vec![7; 300];
+    for batch in 0..40u32 {
+        let ops: Vec<Op> = (0..100u32)
+            .map(|n| put(Tree::Entries, &(batch * 100 + n).to_be_bytes(), &value))
+            .collect();
+        index.apply(&ops).unwrap();
+    }
+    index.flush_durable().unwrap();
+}
+
+fn count(index: &SledIndex) -> usize {
+    index.scan(Tree::Entries, b"", None, usize::MAX).unwrap().len()
+}
+
+#[test]
+fn what_was_applied_is_there_after_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meta.sled");
+    filled(&path);
+    let (index, reason) = SledIndex::open(&path).unwrap();
+    assert_eq!((reason, count(&index)), (None, 4000));
+}
+
+/// sled 0.34.7 answers some damage with an error and some with a panic (crates.md 4): either way
+/// the mount gets a fresh index, and the damaged one is kept for a while.
+#[test]
+fn damage_begins_a_fresh_index() {
+    let db = |path: &Path| path.join("db");
+    type Damage = fn(&Path, &Path);
+    let damages: [Damage; 4] = [
+        |_, db| fs::write(db, b"garbage ".repeat(9000)).unwrap(),
+        |_, db| {
+            let len = fs::metadata(db).unwrap().len();
+            fs::OpenOptions::new().write(true).open(db).unwrap().set_len(len / 10 * 9).unwrap();
+        },
+        |_, db| {
+            let mut bytes = fs::read(db).unwrap();
+            bytes[4096..12288].fill(0);
+            fs::write(db, bytes).unwrap();
+        },
+        |path, _| {
+            fs::remove_dir_all(path).unwrap();
+            fs::write(path, b"a file").unwrap();
+        },
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta.sled");
+        filled(&path);
+        damage(&path, &db(&path));
+        let (index, reason) = SledIndex::open(&path).unwrap();
+        // Where sled finds nothing wrong there is nothing to be told; it must still work.
+        if reason.is_none() {
+            eprintln!("damage {number}: sled opened it, {} keys", count(&index));
+        }
+        let kept = dir.path().join("meta.sled.bad-1").exists();
+        assert_eq!(reason.is_some(), kept, "damage {number}: {reason:?}");
+        index.apply(&[put(Tree::Meta, b"k", b"v")]).unwrap();
+        index.flush_durable().unwrap();
+        assert_eq!(index.get(Tree::Meta, b"k").unwrap().unwrap(), b"v");
+    }
+}
+
+#[test]
+fn a_deleted_folder_is_a_fresh_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meta.sled");
+    filled(&path);
+    fs::remove_dir_all(&path).unwrap();
+    let (index, reason) = SledIndex::open(&path).unwrap();
+    assert_eq!((reason, count(&index)), (None, 0));
+}
+
+#[test]
+fn two_damaged_folders_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meta.sled");
+    for round in 0..4 {
+        let (index, reason) = SledIndex::open(&path).unwrap();
+        assert_eq!(reason.is_some(), round > 0, "marked in the round before");
+        drop(index);
+        crate::disk::mark_damaged(&path).unwrap();
+    }
+    drop(SledIndex::open(&path).unwrap());
+    let mut names: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["meta.sled", "meta.sled.bad-3", "meta.sled.bad-4"]);
+}

@@ -1,0 +1,56 @@
+//! covefs itself: the tree of names, the cache of bytes, the journal of what the share does not
+//! have yet, and the sync that brings it there. Free of platform.
+//!
+//! Lock order, outermost first; none of them is held over network, space or fsync:
+//!
+//! ```text
+//!   moves (async)  ─►  tree  ─►  files  ─►  a content  ─►  journal  ─►  heat, sync's queue
+//! ```
+//!
+//! `evicting` and a file's `syncing` come before all of them and are held over fdatasync: only
+//! threads of the blocking pool take them.
+
+mod attr;
+mod check;
+mod clock;
+mod config;
+mod control;
+mod data;
+mod dirs;
+mod disk;
+mod error;
+mod evict;
+mod extents;
+mod fetch;
+mod file;
+mod files;
+mod freshness;
+mod handle;
+mod index;
+mod journal;
+mod limits;
+mod listing;
+mod metrics;
+mod names;
+mod node;
+mod ranges;
+mod readahead;
+mod settle;
+mod space;
+mod start;
+mod status;
+mod step;
+mod sync;
+mod tree;
+mod vfs;
+
+pub use attr::*;
+pub use covefs_remote::{Kind, Timestamp};
+pub use config::{Config, MinFree};
+pub use error::{Error, ErrorKind, Result};
+pub use journal::ConflictRecord;
+pub use limits::CACHE_FLOOR;
+pub use start::{CacheSummary, CheckReport, StartError, check, summary};
+pub use status::*;
+pub use step::{Asked, Need, Step};
+pub use vfs::Vfs;

@@ -1,0 +1,89 @@
+//! Every bound and default, with its reason. Sizes in bytes.
+
+use std::time::Duration;
+
+/// Unit of fetching and of checksums: small enough that a random 4 KiB read fetches 16 bytes per
+/// byte asked, large enough that a checksum per block costs nothing.
+pub(crate) const BLOCK: u64 = 64 << 10;
+/// Unit of recency and eviction: one fdatasync and one hole per 4 MiB freed.
+pub(crate) const EXTENT: u64 = 4 << 20;
+/// The longest range one request of a fetch asks for; bounds what a flight holds in memory.
+pub(crate) const FLIGHT: u64 = 4 << 20;
+/// Readahead never runs further ahead than this: 32 MiB keep a 1 Gbit/s line of 250 ms full.
+pub(crate) const READAHEAD: u64 = 32 << 20;
+/// Fetches under way at once, all files together: 32 flights of 4 MiB bound memory to 128 MiB.
+pub(crate) const FLIGHTS: usize = 32;
+/// Fetches that nobody waits for under way at once; leaves room for those that somebody does.
+pub(crate) const READAHEAD_FLIGHTS: usize = 12;
+/// Bytes of a fetch stored under one hold of a file's lock, so that readers of it wait < 1 ms.
+pub(crate) const STORE: u64 = 256 << 10;
+/// Tries of a read against eviction before it reads under the lock (D2).
+pub(crate) const READ_TRIES: usize = 4;
+/// Between two tries of a read that lost its bytes to eviction or met a busy share.
+pub(crate) const BUSY: Duration = Duration::from_millis(20);
+
+/// Decoded nodes kept in memory: 16 Ki of about 300 bytes.
+pub(crate) const HOT_NODES: usize = 16 << 10;
+/// Directories, and names of big ones, whose last verification is remembered.
+pub(crate) const DIR_INFOS: usize = 64 << 10;
+/// Files whose pages the kernel may keep from one open to the next.
+pub(crate) const KERNEL_PAGES: usize = 128 << 10;
+/// Deeper trees are refused: Linux stops at 4096 bytes of path, two bytes a name.
+pub(crate) const PATH_DEPTH: usize = 2048;
+/// Nodes read from the index at once when a directory is listed.
+pub(crate) const SCAN: usize = 1024;
+
+/// Smallest --cache-size: the journal's 16 MiB and a few extents for each reader.
+pub const CACHE_FLOOR: u64 = 64 << 20;
+/// Evicted beyond what is needed, so that one journal fdatasync serves many writes.
+pub(crate) const EVICT_BATCH: u64 = 16 << 20;
+/// A writer waits so long for uploads to make room, then gets ENOSPC (E1).
+pub(crate) const SPACE_WAIT: Duration = Duration::from_secs(30);
+/// Room kept for the file system's own blocks when a write is reserved.
+pub(crate) const STORE_SLACK: u64 = 16 << 10;
+/// Hundredths of the limit for extents that were used twice; the rest takes what is new.
+pub(crate) const PROTECTED_PERCENT: u64 = 80;
+
+/// A revalidation that takes longer makes the share count as unreachable (K3).
+pub(crate) const REVALIDATE: Duration = Duration::from_secs(2);
+/// While the share is out of reach, one probe asks again: first so soon, then ever later.
+pub(crate) const PROBE_FIRST: Duration = Duration::from_millis(500);
+/// The longest time between two probes.
+pub(crate) const PROBE_LAST: Duration = Duration::from_secs(10);
+/// Notices to the kernel that may wait; more are dropped, its timeouts are the bound (K2).
+pub(crate) const NOTICES: usize = 4096;
+
+/// Uploads at once.
+pub(crate) const UPLOADS: usize = 4;
+/// A file that stays open is uploaded at the latest so long after its oldest dirty byte (S2).
+pub(crate) const OPEN_UPLOAD: Duration = Duration::from_secs(60);
+/// Bytes of the last round of an upload, sent with writes held (S1).
+pub(crate) const HELD_ROUND: u64 = 8 << 20;
+/// Rounds of an upload before writes are held whatever is left (S1).
+pub(crate) const ROUNDS: usize = 4;
+/// First wait after a failed upload; doubles to the last.
+pub(crate) const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait after a failed upload.
+pub(crate) const RETRY_LAST: Duration = Duration::from_secs(60);
+
+/// How often dirty data files are synced and what is present reaches the index (J6, D3).
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
+/// Beyond so many files one sync of the whole disk is cheaper than one for each.
+pub(crate) const SETTLE_FILES: usize = 16;
+/// How often used bytes are compared with the disk and orphans are looked for.
+pub(crate) const SWEEP: Duration = Duration::from_secs(600);
+
+/// sled's page cache: the inner nodes of an index of a million files; its default is 1 GiB.
+pub(crate) const INDEX_CACHE: u64 = 48 << 20;
+/// Room the journal keeps allocated ahead, so that a full disk does not stop it at once (J9).
+pub(crate) const JOURNAL_AHEAD: u64 = 16 << 20;
+/// The last of it, for records that free space (J9).
+pub(crate) const JOURNAL_RESERVE: u64 = 4 << 20;
+/// One frame of the journal: what one call changes takes a few KiB, a batch of evictions more.
+pub(crate) const JOURNAL_FRAME: u64 = 16 << 20;
+/// A smaller log is not worth folding (J3).
+pub(crate) const JOURNAL_FOLD_BYTES: u64 = 64 << 20;
+/// A log of less than so many times what it stands for is not worth folding (J3).
+pub(crate) const JOURNAL_FOLD_RATIO: u64 = 4;
+/// Torn ends of the log kept for whoever wants to look; nothing in them was acknowledged.
+pub(crate) const JOURNAL_TORN: usize = 2;

@@ -1,0 +1,460 @@
+//! Taking in what the share says: a whole directory, one name, one node.
+//!
+//! A word from the share says nothing about a node with a change of ours under way, or finished
+//! since the question was sent (S4). Place, attributes and content are compared apart (S5).
+//! Nothing here makes anything dirty (S6).
+
+use crate::attr::{ContentId, Ino, Notice};
+use crate::error::{Error, ErrorKind, Result};
+use crate::names::OUR_PREFIX;
+use crate::node::{Base, DirtyAttrs, Node, Place};
+use crate::tree::{DirInfo, Tree};
+use crate::vfs::Vfs;
+use covefs_remote::{Existence, Kind, Metadata, Remote, RemotePath};
+use std::collections::HashSet;
+use tokio::time::Instant;
+
+impl Vfs {
+    /// Asks for all names of a directory and takes them in.
+    pub(crate) async fn list_dir(&self, dir: Ino) -> Result<()> {
+        let _still = self.moves.read().await;
+        let (path, asked) = {
+            let mut tree = self.tree();
+            (tree.base_path(dir)?, self.sync.question())
+        };
+        let Some(path) = path else { return Ok(()) };
+        let began = Instant::now();
+        let mut entries = Vec::new();
+        let mut pages = 0;
+        let mut after = None;
+        loop {
+            let page = match self.remote.list(&path, after).await {
+                Ok(page) => page,
+                Err(error) if error.kind.existence() == Existence::Gone => {
+                    // The listing of the directory above says what became of it.
+                    self.forget_above(dir);
+                    return Err(Error::new(ErrorKind::NotFound, "list a directory"));
+                }
+                Err(error) => {
+                    self.reach.failed(error.kind);
+                    return Err(error.into());
+                }
+            };
+            entries.extend(page.entries);
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        // Of several pages a name may have slipped between two: gone only by its own word (X1).
+        let unsure = if pages > 1 { self.unseen(dir, &entries)? } else { Vec::new() };
+        let mut kept = HashSet::new();
+        for name in unsure {
+            match self.remote.stat(&path.join(&name)).await {
+                Ok(metadata) => entries.push((name, metadata)),
+                Err(error) if error.kind.existence() == Existence::Gone => {}
+                Err(_) => drop(kept.insert(name)),
+            }
+        }
+        let info = DirInfo { verified: Some(began), took: began.elapsed(), big: pages > 1 };
+        self.take_listing(dir, entries, &kept, asked, info)
+    }
+
+    fn forget_above(&self, dir: Ino) {
+        let mut tree = self.tree();
+        if let Ok(Some(Node { base: Some(base), .. })) = tree.get(dir) {
+            tree.set_dir_info(base.place.parent, DirInfo::default());
+        }
+    }
+
+    /// Names that the share had in this directory and the listing does not have.
+    fn unseen(&self, dir: Ino, entries: &[(Vec<u8>, Metadata)]) -> Result<Vec<Vec<u8>>> {
+        let seen: HashSet<&[u8]> = entries.iter().map(|(name, _)| name.as_slice()).collect();
+        let known = self.tree().base_children(dir)?;
+        let names = known.into_iter().filter_map(|node| node.base).map(|base| base.place.name);
+        Ok(names.filter(|name| !seen.contains(name.as_slice())).collect())
+    }
+
+    /// Takes a complete listing in, one step of the tree's lock for each page of names.
+    fn take_listing(
+        &self,
+        dir: Ino,
+        entries: Vec<(Vec<u8>, Metadata)>,
+        kept: &HashSet<Vec<u8>>,
+        asked: u64,
+        info: DirInfo,
+    ) -> Result<()> {
+        let mut seen = HashSet::with_capacity(entries.len());
+        for page in entries.chunks(crate::limits::SCAN) {
+            let mut tree = self.tree();
+            for (name, metadata) in page {
+                if !name.starts_with(OUR_PREFIX) {
+                    seen.insert(name.clone());
+                    self.take(&mut tree, Place::new(dir, name), metadata, asked)?;
+                }
+            }
+        }
+        let mut tree = self.tree();
+        for node in tree.base_children(dir)? {
+            let name = node.base.as_ref().map(|base| base.place.name.clone()).unwrap_or_default();
+            if !seen.contains(&name) && !kept.contains(&name) {
+                self.take_gone(&mut tree, node, asked)?;
+            }
+        }
+        let Some(mut node) = tree.get(dir)? else { return Ok(()) };
+        if !node.listed {
+            node.listed = true;
+            self.commit(&mut tree, &[node], Vec::new(), false)?;
+        }
+        tree.set_dir_info(dir, info);
+        Ok(())
+    }
+
+    /// Asks for one name of a big directory (K4).
+    pub(crate) async fn look_at(&self, dir: Ino, name: &[u8]) -> Result<()> {
+        let _still = self.moves.read().await;
+        let (path, asked) = {
+            let mut tree = self.tree();
+            (tree.base_path(dir)?, self.sync.question())
+        };
+        let Some(path) = path else { return Ok(()) };
+        let began = Instant::now();
+        let place = Place::new(dir, name);
+        match self.remote.stat(&path.join(name)).await {
+            Ok(metadata) => {
+                let mut tree = self.tree();
+                self.take(&mut tree, place.clone(), &metadata, asked)?;
+                tree.set_name_verified(place, began);
+            }
+            Err(error) if error.kind.existence() == Existence::Gone => {
+                let mut tree = self.tree();
+                if let Some(node) = tree.base_child(&place)? {
+                    self.take_gone(&mut tree, node, asked)?;
+                }
+                tree.set_name_verified(place, began);
+            }
+            Err(error) => {
+                self.reach.failed(error.kind);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the whole metadata of one node, its xattrs among it.
+    pub(crate) async fn wait_node(&self, ino: Ino) -> Result<()> {
+        let path = self.tree().base_path(ino)?;
+        let Some(path) = path else { return Ok(()) };
+        let deadline = Instant::now() + self.config.timeout;
+        let found = loop {
+            match self.remote.stat(&path).await {
+                Ok(found) => break found,
+                Err(error) if error.kind.is_offline() => {
+                    self.reach.failed(error.kind);
+                    if !self.reach.wait_online(deadline).await {
+                        return Err(error.into());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let mut tree = self.tree();
+        let Some(mut node) = tree.get(ino)? else { return Ok(()) };
+        if ino == Ino::ROOT {
+            self.set_attrs_of(&mut node, &found);
+        }
+        if !node.dirty_attrs.xattrs {
+            node.xattrs = Some(found.xattrs.unwrap_or_default());
+        }
+        self.commit(&mut tree, &[node], Vec::new(), false)
+    }
+
+    /// Takes in that the share has this at this place.
+    pub(crate) fn take(
+        &self,
+        tree: &mut Tree,
+        place: Place,
+        metadata: &Metadata,
+        asked: u64,
+    ) -> Result<()> {
+        let Some(node) = tree.base_child(&place)? else {
+            return self.take_new(tree, place, metadata, asked);
+        };
+        if self.sync.is_ours(node.ino, asked) {
+            return Ok(());
+        }
+        let Some(base) = node.base.clone() else { return Ok(()) };
+        if base.version == metadata.version && !base.young {
+            return Ok(());
+        }
+        let same_object = base.version.same_object(&metadata.version);
+        if node.kind != metadata.kind || (!same_object && !node.is_dirty()) {
+            // Another object took the name, as a rename over it would: another number.
+            self.take_gone(tree, node, asked)?;
+            return self.take_new(tree, place, metadata, asked);
+        }
+        if node.dirty_content || (!same_object && node.kind != Kind::Dir) {
+            // An edit on both sides, or a removal here against one: sync compares them.
+            return Ok(());
+        }
+        self.take_changed(tree, node, base, metadata)
+    }
+
+    fn take_changed(
+        &self,
+        tree: &mut Tree,
+        mut node: Node,
+        base: Base,
+        metadata: &Metadata,
+    ) -> Result<()> {
+        let same_content = base.version.same_content(&metadata.version) && !base.young;
+        let removed = node.place.is_none();
+        if !same_content && removed {
+            // Removed here, edited there: sync finds out and lets the edit win.
+            return Ok(());
+        }
+        if !same_content && node.kind == Kind::File && node.content.is_some() {
+            let file = node.content.and_then(|id| self.files.get(id));
+            let (open, delivered) = file.as_ref().map_or((false, false), |file| {
+                let content = file.lock();
+                (content.handles > 0, content.delivered)
+            });
+            let grown = metadata.size >= base.version.content.size
+                && base.version.same_object(&metadata.version);
+            match file {
+                Some(file) if open && (grown || !delivered) => self.restart(&file, metadata),
+                Some(_) if open => return self.replace_open(tree, node, metadata),
+                _ => self.drop_clean_content(&mut node),
+            }
+            tree.kernel_forgets(node.ino);
+        }
+        node.base = Some(Base {
+            place: base.place,
+            version: metadata.version,
+            young: metadata.young,
+        });
+        self.set_attrs_of(&mut node, metadata);
+        if let Some(file) = node.content.and_then(|id| self.files.get(id)) {
+            let mut content = file.lock();
+            content.base = Some(metadata.version);
+            content.mtime = node.mtime;
+            content.ctime = node.ctime;
+        }
+        node.xattrs = node.xattrs.take().filter(|_| node.dirty_attrs.xattrs);
+        let notice = if same_content {
+            Notice::Attributes(node.ino)
+        } else {
+            Notice::Inode(node.ino)
+        };
+        self.commit(tree, &[node], Vec::new(), false)?;
+        self.notify(notice);
+        Ok(())
+    }
+
+    /// The same object grew while it is open (a log): its handles go on with the new bytes, as
+    /// those of a local file would.
+    fn restart(&self, file: &crate::file::File, metadata: &Metadata) {
+        let mut content = file.lock();
+        if let Err(error) = file.restart(&mut content, &self.space, metadata) {
+            tracing::warn!(%error, "old bytes of a grown file stay allocated");
+        }
+    }
+
+    /// Another version of a file that is open: the name gets a node of its own, the open one keeps
+    /// its bytes until its last close (R1).
+    fn replace_open(&self, tree: &mut Tree, mut node: Node, metadata: &Metadata) -> Result<()> {
+        let Some(place) = node.place.take() else { return Ok(()) };
+        node.base = None;
+        if let Some(file) = node.content.and_then(|id| self.files.get(id)) {
+            file.lock().orphan = true;
+        }
+        let fresh = self.node_from(place.clone(), metadata);
+        self.commit(tree, &[node, fresh], Vec::new(), true)?;
+        self.notify(Notice::Entry { parent: place.parent, name: place.name });
+        Ok(())
+    }
+
+    /// The node forgets its clean bytes: they are of a version that the share no longer has.
+    fn drop_clean_content(&self, node: &mut Node) {
+        if let Some(id) = node.content.take() {
+            self.forget_content(id);
+        }
+    }
+
+    /// Drops a content that no node has any more, in use or not.
+    pub(crate) fn forget_content(&self, id: ContentId) {
+        match self.files.get(id) {
+            Some(file) => {
+                file.lock().orphan = true;
+                let vfs = self.arc();
+                // `closed` takes the tree's lock, which the caller holds.
+                self.spawn("drop content", async move { vfs.closed(&file) });
+            }
+            None => self.drop_content(id),
+        }
+    }
+
+    pub(crate) fn set_attrs_of(&self, node: &mut Node, metadata: &Metadata) {
+        let dirty = node.dirty_attrs;
+        if !node.dirty_content {
+            node.size = metadata.size;
+        }
+        if !dirty.mode {
+            let fallback = match node.kind {
+                Kind::Dir => self.config.dir_mode,
+                _ => self.config.file_mode,
+            };
+            node.mode = metadata.mode.unwrap_or(fallback);
+        }
+        if !dirty.owner {
+            node.uid = metadata.uid.unwrap_or(self.config.uid);
+            node.gid = metadata.gid.unwrap_or(self.config.gid);
+        }
+        if !dirty.times && !node.dirty_content {
+            node.mtime = metadata.mtime;
+            node.atime = metadata.atime;
+        }
+        node.ctime = metadata.ctime;
+        node.btime = metadata.btime;
+        node.target = metadata.target.clone();
+    }
+
+    /// A clean node for what the share has.
+    pub(crate) fn node_from(&self, place: Place, metadata: &Metadata) -> Node {
+        let mut node = Node {
+            ino: Ino(self.next_number()),
+            kind: metadata.kind,
+            place: Some(place.clone()),
+            base: Some(Base { place, version: metadata.version, young: metadata.young }),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            atime: metadata.atime,
+            mtime: metadata.mtime,
+            ctime: metadata.ctime,
+            btime: metadata.btime,
+            target: None,
+            xattrs: metadata.xattrs.clone(),
+            content: None,
+            dirty_attrs: DirtyAttrs::default(),
+            dirty_content: false,
+            listed: false,
+            change: 0,
+        };
+        self.set_attrs_of(&mut node, metadata);
+        node
+    }
+
+    /// The share has something that we never saw there.
+    fn take_new(
+        &self,
+        tree: &mut Tree,
+        place: Place,
+        metadata: &Metadata,
+        asked: u64,
+    ) -> Result<()> {
+        let occupied = tree.child(place.parent, &place.name)?.is_some();
+        // A name of ours stands there: its upload finds theirs and sorts it out. And what moved or
+        // was made by us since the question was sent is no news.
+        if occupied || self.sync.is_ours_at(&place, asked) {
+            return Ok(());
+        }
+        let node = self.node_from(place.clone(), metadata);
+        self.commit(tree, &[node], Vec::new(), false)?;
+        self.notify(Notice::Entry { parent: place.parent, name: place.name });
+        Ok(())
+    }
+
+    /// The share no longer has this node where it had it. What is dirty, or above something
+    /// dirty, lives on as made here (S6); the rest goes with all below it.
+    pub(crate) fn take_gone(&self, tree: &mut Tree, node: Node, asked: u64) -> Result<()> {
+        if self.sync.is_ours(node.ino, asked) || node.ino == Ino::ROOT {
+            return Ok(());
+        }
+        self.gone(tree, node).map(drop)
+    }
+
+    /// Returns whether the node is still here.
+    fn gone(&self, tree: &mut Tree, mut node: Node) -> Result<bool> {
+        let mut keep = node.dirty_content;
+        if node.kind == Kind::Dir {
+            for child in tree.base_children(node.ino)? {
+                keep |= self.gone(tree, child)?;
+            }
+            // What was made or moved here is still in it.
+            keep |= node.place.is_some() && tree.has_children(node.ino)?;
+        }
+        let place = node.place.clone();
+        node.base = None;
+        if keep && place.is_some() {
+            node.dirty_content = true;
+            node.listed = true;
+            node.change = self.next_change();
+            let ino = node.ino;
+            self.commit(tree, &[node], Vec::new(), false)?;
+            self.sync.poke(ino);
+            return Ok(true);
+        }
+        let (node, records) = self.without_place(node);
+        self.commit(tree, &[node.clone()], records, true)?;
+        if let Some(id) = node.content {
+            match self.files.get(id) {
+                Some(_) => self.forget_content(id),
+                None => {
+                    self.drop_content(id);
+                    tree.erase(node.ino)?;
+                }
+            }
+        }
+        if let Some(place) = place {
+            self.notify(Notice::Entry { parent: place.parent, name: place.name });
+        }
+        Ok(false)
+    }
+
+    /// The version that a fetch wanted is gone from the share (R2).
+    pub(crate) async fn follow_version(
+        &self,
+        file: &crate::file::File,
+        why: covefs_remote::ErrorKind,
+    ) -> Result<()> {
+        let stale = || Error::new(ErrorKind::Stale, "read a version that the share replaced");
+        let place = {
+            let mut tree = self.tree();
+            let node = tree.get(file.node())?;
+            let node = node.filter(|node| node.content == Some(file.id));
+            node.and_then(|node| node.base).map(|base| base.place).ok_or_else(stale)?
+        };
+        tracing::debug!(?why, content = file.id.0, "a version moved on");
+        let before = file.lock().base;
+        self.look_at(place.parent, &place.name).await?;
+        let content = file.lock();
+        let moved_on = content.base != before && !content.orphan;
+        // Open handles that have read nothing yet follow the name to its new version.
+        if moved_on { Ok(()) } else { Err(stale()) }
+    }
+
+    /// A path of the mount as the share has it now; asks for what is not known.
+    pub(crate) async fn find(&self, path: &RemotePath) -> Result<Node> {
+        let mut at = Ino::ROOT;
+        for name in path.names() {
+            let asked = crate::step::Asked::now();
+            let need = {
+                let mut tree = self.tree();
+                let dir = tree.need_dir(at)?;
+                self.stale(&mut tree, asked, &dir, Some(name))?
+            };
+            if let Some(need) = need {
+                self.wait(asked, need).await?;
+            }
+            let node = self.tree().child(at, name)?;
+            let node = node.ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "find").at(path.to_string())
+            })?;
+            at = node.ino;
+        }
+        self.tree().need(at)
+    }
+}

@@ -1,0 +1,101 @@
+//! The facts of one file, directory or symlink: what the user sees, and what the share had.
+//!
+//! A clean node is one record for all three trees: `place` is `base.place` and nothing is dirty.
+//! Everything that sync has to do follows from the difference (DESIGN.md section 4).
+
+use crate::attr::{ContentId, Ino};
+use covefs_remote::{Kind, Timestamp, Version, Xattrs};
+use serde::{Deserialize, Serialize};
+
+/// A name in a directory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// The directory.
+    pub parent: Ino,
+    /// The name in it; empty for the root.
+    #[serde(with = "serde_bytes")]
+    pub name: Vec<u8>,
+}
+
+impl Place {
+    pub(crate) fn new(parent: Ino, name: &[u8]) -> Self {
+        Place { parent, name: name.to_vec() }
+    }
+}
+
+/// What the share had when the node was last in step with it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Base {
+    /// Where the share has it. The path follows from the bases of the directories above, so a
+    /// renamed directory moves all below it at once.
+    pub place: Place,
+    /// The share's mark of it.
+    pub version: Version,
+    /// The mark was younger than the share's clock can tell apart (S5).
+    pub young: bool,
+}
+
+/// One file, directory or symlink.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Node {
+    pub ino: Ino,
+    pub kind: Kind,
+    /// Where the user sees it; `None` once it is removed here.
+    pub place: Option<Place>,
+    /// What the share had; `None` for what was made here and is not there yet.
+    pub base: Option<Base>,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Of a file: its size when it has no content loaded; else the content knows better.
+    pub size: u64,
+    pub atime: Timestamp,
+    pub mtime: Timestamp,
+    pub ctime: Timestamp,
+    pub btime: Timestamp,
+    pub target: Option<Vec<u8>>,
+    /// `None`: not asked for yet.
+    pub xattrs: Option<Xattrs>,
+    /// The data file; `None` before the first byte is stored or written.
+    pub content: Option<ContentId>,
+    /// The share does not have these attributes yet.
+    pub dirty_attrs: DirtyAttrs,
+    /// The share does not have this content yet (or, of a new node, not the node itself).
+    pub dirty_content: bool,
+    /// A directory of which all names are known.
+    pub listed: bool,
+    /// The number of our last change to it; orders deletes after earlier uploads (S3).
+    pub change: u64,
+}
+
+/// Which attributes the share does not have yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct DirtyAttrs {
+    pub mode: bool,
+    pub owner: bool,
+    pub times: bool,
+    pub xattrs: bool,
+}
+
+impl DirtyAttrs {
+    pub(crate) fn any(self) -> bool {
+        self != DirtyAttrs::default()
+    }
+}
+
+impl Node {
+    /// Whether the user sees it elsewhere than the share has it, or only one of the two has it.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.place.as_ref() != self.base.as_ref().map(|base| &base.place)
+    }
+
+    /// Whether the share does not have all of it yet.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.is_moved() || self.dirty_content || self.dirty_attrs.any()
+    }
+
+    /// Whether it is neither here nor there.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.place.is_none() && self.base.is_none()
+    }
+}

@@ -1,0 +1,223 @@
+//! What happens behind everything, every few seconds: data files are synced, what is present
+//! reaches the index, the journal lets go of what the index durably knows, and sizes are counted.
+
+use crate::attr::Ino;
+use crate::config::MinFree;
+use crate::disk::Disk;
+use crate::error::Result;
+use crate::extents;
+use crate::file::File;
+use crate::journal::Record;
+use crate::limits;
+use crate::vfs::Vfs;
+use covefs_remote::Kind;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Vfs {
+    /// The content has bytes that are not synced, or presence that the index does not know.
+    pub(crate) fn settle_later(&self, file: &Arc<File>) {
+        if !file.settling.swap(true, Ordering::SeqCst) {
+            let mut waiting = self.settling.lock().unwrap_or_else(|p| p.into_inner());
+            waiting.push(file.clone());
+        }
+    }
+
+    /// The background task: one round every few seconds.
+    pub(crate) async fn settle_for_ever(&self) {
+        loop {
+            tokio::time::sleep(limits::SETTLE).await;
+            let vfs = self.arc();
+            let round = tokio::task::spawn_blocking(move || vfs.settle(false));
+            if let Ok(Err(error)) = round.await {
+                tracing::warn!(%error, "settling");
+            }
+        }
+    }
+
+    /// One round. `all`: whatever there is, before the mount ends.
+    pub(crate) fn settle(&self, all: bool) -> Result<()> {
+        self.space.set_journal(self.journal.bytes_allocated());
+        self.watch_disk();
+        let files = {
+            let mut waiting = self.settling.lock().unwrap_or_else(|p| p.into_inner());
+            std::mem::take(&mut *waiting)
+        };
+        let together = files.len() > limits::SETTLE_FILES;
+        let mut before = Vec::with_capacity(files.len());
+        for file in &files {
+            file.settling.store(false, Ordering::SeqCst);
+            let content = file.lock();
+            let punches = file.punches.load(Ordering::SeqCst);
+            before.push((content.present.clone(), punches));
+            let touched = content.touched && !content.orphan;
+            drop(content);
+            if together && touched {
+                self.journal.append(&[Record::SyncBegan { content: file.id }])?;
+            }
+        }
+        if together {
+            self.disk.sync_all().map_err(|e| crate::error::Error::disk("sync the disk", e))?;
+        }
+        for (file, (present, punches)) in files.iter().zip(before) {
+            if together {
+                let mut content = file.lock();
+                content.unsynced = false;
+                if content.touched && !content.orphan {
+                    self.journal.append(&[Record::Synced { content: file.id }])?;
+                }
+            } else if let Err(error) = self.sync_data(file) {
+                tracing::error!(%error, content = file.id.0, "a data file cannot be synced");
+                continue;
+            }
+            self.index_presence(file, &present, punches)?;
+        }
+        self.forget_cleaned(all)?;
+        self.journal.compact_if_due()?;
+        for file in &files {
+            self.unload_if_idle(file);
+        }
+        Ok(())
+    }
+
+    /// Tells the index what was present before a sync and still is (D3).
+    fn index_presence(
+        &self,
+        file: &Arc<File>,
+        synced: &crate::ranges::RangeSet,
+        punches: u64,
+    ) -> Result<()> {
+        let mut content = file.lock();
+        if content.orphan {
+            content.unindexed = false;
+            return Ok(());
+        }
+        // What was evicted and fetched again meanwhile is not synced: the next round knows.
+        if file.punches.load(Ordering::SeqCst) != punches || content.present != *synced {
+            content.unindexed = true;
+            content.unsynced = true;
+            drop(content);
+            self.settle_later(file);
+            return Ok(());
+        }
+        if content.touched {
+            // The journal stands for it; once it is clean it comes here again.
+            content.unindexed = false;
+            return Ok(());
+        }
+        let last = content.size.div_ceil(limits::EXTENT) as u32;
+        let stamp = self.current_change();
+        let protected = |extent: u32| {
+            self.space.heat().segment(&(file.id, extent)) == Some("protected")
+        };
+        let ops = extents::ops(file.id, &content, 0..last, protected, stamp);
+        self.index.apply(&ops)?;
+        content.unindexed = false;
+        Ok(())
+    }
+
+    /// Makes the index durable and drops from the journal what only it was kept for.
+    fn forget_cleaned(&self, all: bool) -> Result<()> {
+        let cleaned: HashSet<Ino> = {
+            let mut cleaned = self.cleaned.lock().unwrap_or_else(|p| p.into_inner());
+            std::mem::take(&mut *cleaned).into_iter().collect()
+        };
+        let absent = self.journal.live(|live| !live.absent.is_empty());
+        if cleaned.is_empty() && !absent && !all {
+            return Ok(());
+        }
+        let epoch = self.sync.index_epoch.fetch_add(1, Ordering::SeqCst);
+        self.index.flush_durable()?;
+        let mut records = Vec::new();
+        if absent {
+            records.push(Record::IndexFlushed { epoch });
+        }
+        let tree = self.tree();
+        self.journal.live(|live| {
+            for ino in &cleaned {
+                let Some(node) = live.nodes.get(ino) else { continue };
+                // A directory may be above a dirty node; compaction finds out.
+                if !node.is_dirty() && (node.kind != Kind::Dir || node.is_nothing()) {
+                    records.push(Record::NodeGone(*ino));
+                }
+            }
+        });
+        if !records.is_empty() {
+            self.journal.append_freeing(&records)?;
+        }
+        drop(tree);
+        Ok(())
+    }
+
+    /// Notes whether the disk has what the user wants kept free.
+    fn watch_disk(&self) {
+        let Ok(space) = self.disk.space() else { return };
+        let keep = match self.config.min_free {
+            MinFree::Bytes(bytes) => bytes,
+            MinFree::Percent(percent) => (space.total as f64 * percent / 100.0) as u64,
+        };
+        self.space.set_disk_has_room(space.free > keep);
+    }
+
+    /// Counts what lies in `data/`, finds what nobody claims, and fills the heat; after that
+    /// bytes may be stored. Blocks on the disk.
+    pub(crate) fn take_stock(&self, journal_whole: bool) -> Result<()> {
+        let listed = self.disk.list("data", true);
+        let listed = listed.map_err(|e| crate::error::Error::disk("list the data files", e))?;
+        let mut claimed: HashSet<u64> = HashSet::new();
+        let mut warm = Vec::new();
+        let mut after = None;
+        loop {
+            let (found, last) = extents::warm(&*self.index, after.as_deref())?;
+            claimed.extend(found.iter().map(|extent| extent.content.0));
+            warm.extend(found);
+            match last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        self.journal.live(|live| claimed.extend(live.contents.keys().map(|id| id.0)));
+        let mut bytes = 0;
+        for file in &listed {
+            let name = file.path.rsplit('/').next().unwrap_or_default();
+            let id = u64::from_str_radix(name, 16).ok();
+            let ours = id.is_none_or(|id| claimed.contains(&id) || id >> 40 >= self.site.start);
+            if ours {
+                bytes += file.allocated;
+            } else {
+                self.disown(&file.path, journal_whole);
+            }
+        }
+        warm.sort_by_key(|extent| extent.stamp);
+        let mut heat = self.space.heat();
+        for extent in warm {
+            let key = (extent.content, extent.extent);
+            heat.stored(key, extent.bytes.max(4096), extent.protected);
+        }
+        drop(heat);
+        self.space.set_journal(self.journal.bytes_allocated());
+        self.watch_disk();
+        self.space.set_ready(bytes);
+        Ok(())
+    }
+
+    /// A data file that nobody claims: deleted if the journal is whole, else kept for people (J7).
+    fn disown(&self, path: &str, journal_whole: bool) {
+        let from = format!("data/{path}");
+        let done = if journal_whole {
+            self.disk.remove(&from)
+        } else {
+            let to = format!("recovered/{}", path.replace('/', "-"));
+            self.disk.rename(&from, &to)
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, path, "an unclaimed data file stays");
+        }
+    }
+
+    /// Files in `recovered/`, for `status`.
+    pub(crate) fn recovered(disk: &dyn Disk) -> u64 {
+        disk.list("recovered", true).map_or(0, |files| files.len() as u64)
+    }
+}

@@ -1,0 +1,222 @@
+//! Bringing to the share what only we have: a queue of dirty nodes, a few workers, no order but
+//! the one that the plan asks for. It retries for ever, and everything it does or cannot do is
+//! visible in `covefs status`.
+
+mod conflict;
+mod plan;
+mod run;
+mod source;
+mod upload;
+
+use crate::attr::Ino;
+use crate::limits;
+use crate::node::Place;
+use lru::LruCache;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The state of sync.
+pub(crate) struct Sync {
+    queue: Mutex<Queue>,
+    wake: Notify,
+    /// A step ended.
+    pub finished: Notify,
+    /// Room is wanted: nothing waits for its debounce (E1).
+    hurry: AtomicBool,
+    debounce_ms: AtomicU64,
+    /// Counts durable flushes of the index (D3).
+    pub index_epoch: AtomicU64,
+    questions: AtomicU64,
+    ours: Mutex<Ours>,
+}
+
+/// What waits, runs and failed.
+#[derive(Default)]
+struct Queue {
+    due: BTreeSet<(Instant, Ino)>,
+    at: HashMap<Ino, Queued>,
+    active: HashSet<Ino>,
+    failed: HashMap<Ino, Failure>,
+    waiters: HashMap<Ino, HashSet<Ino>>,
+}
+
+#[derive(Clone, Copy)]
+struct Queued {
+    at: Instant,
+    first: Instant,
+    urgent: bool,
+}
+
+/// What went wrong with a node, and how often.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub count: u32,
+    pub error: String,
+    pub since: Instant,
+}
+
+/// Which nodes and places a change of ours is under way at, or when it ended (S4).
+struct Ours {
+    nodes: LruCache<Ino, u64>,
+    places: LruCache<Place, u64>,
+}
+
+impl Default for Sync {
+    fn default() -> Self {
+        let many = NonZeroUsize::new(limits::DIR_INFOS).expect("limits are not zero");
+        Sync {
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            finished: Notify::new(),
+            hurry: AtomicBool::new(false),
+            debounce_ms: AtomicU64::new(3000),
+            index_epoch: AtomicU64::new(1),
+            questions: AtomicU64::new(1),
+            ours: Mutex::new(Ours { nodes: LruCache::new(many), places: LruCache::new(many) }),
+        }
+    }
+}
+
+impl Sync {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn ours(&self) -> MutexGuard<'_, Ours> {
+        self.ours.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(crate) fn set_debounce(&self, debounce: Duration) {
+        self.debounce_ms.store(debounce.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn debounce(&self) -> Duration {
+        Duration::from_millis(self.debounce_ms.load(Ordering::Relaxed))
+    }
+
+    /// The node is dirty, or changed again: it goes after the debounce.
+    pub(crate) fn poke(&self, ino: Ino) {
+        let debounce = self.debounce();
+        let mut queue = self.lock();
+        let now = Instant::now();
+        let first = queue.at.get(&ino).map_or(now, |queued| queued.first);
+        // Pokes do not put it off for ever.
+        let at = (now + debounce).min(first + debounce * 10);
+        queue.put(ino, at, false);
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// Somebody waits for it: it goes now.
+    pub(crate) fn poke_now(&self, ino: Ino) {
+        self.lock().put(ino, Instant::now(), true);
+        self.wake.notify_one();
+    }
+
+    fn later(&self, ino: Ino, pause: Duration) {
+        let mut queue = self.lock();
+        queue.put(ino, Instant::now() + pause, false);
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// Room is wanted: everything goes now, until the queue has been through once.
+    pub(crate) fn hurry(&self) {
+        self.hurry.store(true, Ordering::SeqCst);
+        self.hurry_once();
+    }
+
+    /// Everything that waits goes now.
+    pub(crate) fn hurry_once(&self) {
+        let mut queue = self.lock();
+        let all: Vec<Ino> = queue.at.keys().copied().collect();
+        for ino in all {
+            queue.put(ino, Instant::now(), true);
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// The number of a question to the share that begins now.
+    pub(crate) fn question(&self) -> u64 {
+        self.questions.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Whether a change of ours to this node is under way, or ended after the question began.
+    pub(crate) fn is_ours(&self, ino: Ino, asked: u64) -> bool {
+        self.ours().nodes.get(&ino).is_some_and(|ended| *ended > asked)
+    }
+
+    /// The same for a place.
+    pub(crate) fn is_ours_at(&self, place: &Place, asked: u64) -> bool {
+        self.ours().places.get(place).is_some_and(|ended| *ended > asked)
+    }
+
+    fn begin(&self, ino: Ino, places: &[Place]) {
+        let mut ours = self.ours();
+        ours.nodes.put(ino, u64::MAX);
+        for place in places {
+            ours.places.put(place.clone(), u64::MAX);
+        }
+    }
+
+    fn end(&self, ino: Ino, places: &[Place]) {
+        let now = self.questions.load(Ordering::SeqCst);
+        let mut ours = self.ours();
+        ours.nodes.put(ino, now);
+        for place in places {
+            ours.places.put(place.clone(), now);
+        }
+    }
+
+    /// Nodes that wait, run, and failed at least once.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        let queue = self.lock();
+        let active = queue.active.len() as u64;
+        ((queue.at.len()) as u64, active, queue.failed.len() as u64)
+    }
+
+    /// What went wrong with a node last.
+    pub(crate) fn failure(&self, ino: Ino) -> Option<Failure> {
+        self.lock().failed.get(&ino).cloned()
+    }
+
+    /// The last error of any node.
+    pub(crate) fn last_failure(&self) -> Option<Failure> {
+        self.lock().failed.values().max_by_key(|failure| failure.since).cloned()
+    }
+}
+
+impl Queue {
+    fn put(&mut self, ino: Ino, at: Instant, urgent: bool) {
+        let old = self.at.get(&ino).copied();
+        if let Some(old) = old {
+            self.due.remove(&(old.at, ino));
+        }
+        let urgent = urgent || old.is_some_and(|old| old.urgent);
+        let at = if urgent { at.min(old.map_or(at, |old| old.at)) } else { at };
+        let first = old.map_or_else(Instant::now, |old| old.first);
+        self.due.insert((at, ino));
+        self.at.insert(ino, Queued { at, first, urgent });
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<(Ino, bool)> {
+        let ready = self.due.iter().take_while(|(at, _)| *at <= now);
+        let mut ready = ready.filter(|(_, ino)| !self.active.contains(ino));
+        let (at, ino) = ready.next().copied()?;
+        self.due.remove(&(at, ino));
+        let queued = self.at.remove(&ino)?;
+        self.active.insert(ino);
+        Some((ino, queued.urgent))
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let mut waiting = self.due.iter().filter(|(_, ino)| !self.active.contains(ino));
+        waiting.next().map(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,533 @@
+//! When the share is not what we had seen: no byte is overwritten, none of ours is lost.
+//!
+//! The remote keeps the name; ours becomes `name-SITE.ext`, `name-SITE-2.ext`, … Edit beats delete
+//! on either side. Equal bytes are no conflict: that also settles answers that were lost on the
+//! way (S4). Each conflict is journalled, logged and listed until it is dismissed.
+
+use super::plan::View;
+use super::run::Outcome;
+use super::source::Settled;
+use crate::attr::Notice;
+use crate::error::Result;
+use crate::file::File;
+use crate::journal::{ByteRange, ConflictRecord, Record};
+use crate::limits;
+use crate::node::{Base, Node, Place};
+use crate::tree::Tree;
+use crate::vfs::Vfs;
+use covefs_remote::{
+    Attrs, Error as RemoteError, ErrorKind as RemoteKind, Existence, Kind, Metadata, Remote,
+    RemotePath,
+};
+use futures_util::StreamExt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Whether the share refused because it is not what we had seen.
+fn is_mismatch(kind: RemoteKind) -> bool {
+    matches!(
+        kind,
+        RemoteKind::Exists
+            | RemoteKind::VersionChanged
+            | RemoteKind::NotFound
+            | RemoteKind::IsADirectory
+            | RemoteKind::NotADirectory
+            | RemoteKind::NotEmpty
+    )
+}
+
+impl Vfs {
+    /// An error that says nothing of the tree: tried again, later.
+    fn retry(&self, error: RemoteError) -> Result<Outcome> {
+        self.reach.failed(error.kind);
+        Err(error.into())
+    }
+
+    /// What the share has at a path: `None` when it has nothing there.
+    async fn look(&self, path: &RemotePath) -> Result<Option<Metadata>> {
+        match self.remote.stat(path).await {
+            Ok(metadata) => Ok(Some(metadata)),
+            Err(error) if error.kind.existence() == Existence::Gone => Ok(None),
+            Err(error) => {
+                self.reach.failed(error.kind);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The directory of a place is gone from the share: its own listing sorts that out.
+    async fn parent_is_gone(&self, place: &Place) -> Result<bool> {
+        let path = self.tree().base_path(place.parent)?;
+        let Some(path) = path else { return Ok(true) };
+        if path.is_root() || self.look(&path).await?.is_some_and(|found| found.kind == Kind::Dir) {
+            return Ok(false);
+        }
+        let mut tree = self.tree();
+        if let Some(dir) = tree.get(place.parent)? {
+            let asked = self.sync.question();
+            self.take_gone(&mut tree, dir, asked)?;
+        }
+        Ok(true)
+    }
+
+    /// A replace was refused.
+    pub(super) async fn resolve_replace(
+        &self,
+        view: &View,
+        file: &Arc<File>,
+        place: &Place,
+        path: &RemotePath,
+        error: RemoteError,
+    ) -> Result<Outcome> {
+        if !is_mismatch(error.kind) {
+            return self.retry(error);
+        }
+        let Some(found) = self.look(path).await? else {
+            if self.parent_is_gone(place).await? {
+                return Ok(Outcome::Later(limits::RETRY_FIRST));
+            }
+            // Edit beats delete: what the share removed is made anew.
+            if let Some(old) = &view.occupant {
+                self.forget_base(old.ino)?;
+            }
+            return self.make_anew(&view.node);
+        };
+        if found.kind == Kind::File {
+            let compared = file.lock().last_change;
+            if self.same_bytes(file, path, &found).await? {
+                self.adopt(view, file, place, &found, compared)?;
+                return Ok(Outcome::Again);
+            }
+        }
+        self.step_aside(view, place, "changed on both sides", Some(&found)).await
+    }
+
+    /// The share holds the bytes that we wanted to send: in step.
+    fn adopt(
+        &self,
+        view: &View,
+        file: &Arc<File>,
+        place: &Place,
+        found: &Metadata,
+        compared: Option<tokio::time::Instant>,
+    ) -> Result<()> {
+        let generation = {
+            let mut content = file.lock();
+            let generation = content.generation;
+            content.generation += 1;
+            content.cut_since = Some(content.size);
+            // What was written since the comparison began is not on the share.
+            if content.size == found.size && content.last_change == compared {
+                content.dirty = Default::default();
+            }
+            generation
+        };
+        let settled = Settled { generation, attrs: Attrs::default() };
+        let occupant = view.occupant.as_ref();
+        let none = RemotePath::root();
+        self.uploaded(&view.node, file, place.clone(), found, &settled, occupant, none)?;
+        // Times and modes were not compared: they go up as a change of their own.
+        let mut tree = self.tree();
+        if let Some(mut node) = tree.get(view.node.ino)?.filter(|node| node.place.is_some()) {
+            node.dirty_attrs.times |= node.mtime != found.mtime;
+            self.commit(&mut tree, &[node], Vec::new(), false)?;
+        }
+        Ok(())
+    }
+
+    /// The node is dirty and the share has nothing of it: it is created there.
+    fn make_anew(&self, node: &Node) -> Result<Outcome> {
+        let mut tree = self.tree();
+        let Some(mut node) = tree.get(node.ino)? else { return Ok(Outcome::Done) };
+        node.base = None;
+        node.dirty_content = node.place.is_some();
+        if let Some(id) = node.content {
+            let file = self.load(id)?;
+            self.fill_gaps(&file, &mut Vec::new())?;
+        }
+        self.commit(&mut tree, &[node], Vec::new(), false)?;
+        Ok(Outcome::Again)
+    }
+
+    /// Bytes that are neither here nor on the share any more become zeros (D5); says which.
+    fn fill_gaps(&self, file: &File, records: &mut Vec<Record>) -> Result<Vec<Range<u64>>> {
+        let mut content = file.lock();
+        let gaps = content.present.missing(&(0..content.size));
+        for gap in &gaps {
+            let record = Record::Zeroed {
+                content: file.id,
+                generation: content.generation,
+                range: ByteRange { start: gap.start, end: gap.end },
+                size: content.size,
+                mtime: content.mtime,
+            };
+            self.journal.append(std::slice::from_ref(&record))?;
+            records.push(record);
+            content.present.insert(gap.clone());
+            content.zeros.insert(gap.clone());
+        }
+        // All of it is ours now: the share has none.
+        let all = 0..content.size;
+        if !all.is_empty() && !content.dirty.contains(&all) {
+            let record = Record::Wrote {
+                content: file.id,
+                generation: content.generation,
+                range: ByteRange { start: all.start, end: all.end },
+                size: content.size,
+                mtime: content.mtime,
+            };
+            let zeros: Vec<Record> = content
+                .zeros
+                .iter()
+                .map(|zero| Record::Zeroed {
+                    content: file.id,
+                    generation: content.generation,
+                    range: ByteRange { start: zero.start, end: zero.end },
+                    size: content.size,
+                    mtime: content.mtime,
+                })
+                .collect();
+            let mut frame = vec![record];
+            frame.extend(zeros);
+            self.journal.append(&frame)?;
+            content.dirty.insert(all);
+        }
+        content.base = None;
+        content.base_end = 0;
+        content.touched = true;
+        content.touch_durable = true;
+        Ok(gaps)
+    }
+
+    /// Ours leaves the name to what the share has there, and goes up beside it.
+    pub(super) async fn step_aside(
+        &self,
+        view: &View,
+        place: &Place,
+        why: &str,
+        found: Option<&Metadata>,
+    ) -> Result<Outcome> {
+        let mut tree = self.tree();
+        let Some(mut node) = tree.get(view.node.ino)? else { return Ok(Outcome::Done) };
+        if node.place.as_ref() != Some(place) {
+            // Renamed here meanwhile: nothing stands in its way any more, or something else does.
+            return Ok(Outcome::Again);
+        }
+        let name = self.free_name(&mut tree, place)?;
+        let path = tree.path(node.ino)?.unwrap_or_default();
+        let copy = path.split().map(|(dir, _)| dir.join(&name));
+        node.place = Some(Place::new(place.parent, &name));
+        node.change = self.next_change();
+        let lost = node.base.take();
+        let mut records = Vec::new();
+        let mut missing = Vec::new();
+        if node.kind == Kind::File {
+            node.dirty_content = true;
+            if let Some(id) = node.content {
+                let file = self.load(id)?;
+                missing = self.fill_gaps(&file, &mut Vec::new())?;
+            }
+        }
+        let record = ConflictRecord {
+            id: self.next_number(),
+            at: self.clock.now(),
+            path,
+            copy,
+            reason: why.to_owned(),
+            missing: missing.iter().map(|gap| (gap.start, gap.end)).collect(),
+        };
+        tracing::warn!(path = %record.path, copy = ?record.copy, why, "conflict");
+        if !record.missing.is_empty() {
+            tracing::warn!(ranges = ?record.missing, "the copy is incomplete: zeros stand for bytes");
+        }
+        records.push(Record::Conflict(record));
+        let mut nodes = Vec::new();
+        if let Some(mut old) =
+            view.occupant.as_ref().map(|old| tree.get(old.ino)).transpose()?.flatten()
+            && found.is_some()
+        {
+            old.base = None;
+            nodes.push(old);
+        }
+        nodes.push(node);
+        let suspect = lost.filter(|_| found.is_none());
+        self.commit(&mut tree, &nodes, records, false)?;
+        if let Some(base) = suspect {
+            // The share's version is as good as ever: the name shows it again.
+            self.reappear(&mut tree, place, &base)?;
+        } else if let Some(found) = found {
+            let theirs = self.node_from(place.clone(), found);
+            self.commit(&mut tree, &[theirs], Vec::new(), false)?;
+        }
+        if self.journal.live(|live| live.suspects.contains(&view.node.ino)) {
+            // `NodeGone` takes the suspicion with it; the node itself is recorded right after.
+            let node = tree.need(view.node.ino)?;
+            let clear = [Record::NodeGone(node.ino), Record::Node(Box::new(node))];
+            self.journal.append(&clear)?;
+        }
+        drop(tree);
+        self.notify(Notice::Entry { parent: place.parent, name: place.name.clone() });
+        self.notify(Notice::Entry { parent: place.parent, name });
+        self.after_commit(&nodes);
+        Ok(Outcome::Again)
+    }
+
+    fn reappear(&self, tree: &mut Tree, place: &Place, base: &Base) -> Result<()> {
+        let _ = base;
+        // The next listing brings it as it is now.
+        tree.set_dir_info(place.parent, Default::default());
+        Ok(())
+    }
+
+    /// `name-SITE.ext`, `name-SITE-2.ext`, …: the first that is free here, cut to fit.
+    fn free_name(&self, tree: &mut Tree, place: &Place) -> Result<Vec<u8>> {
+        let limit = self.remote.limits().name_bytes_max;
+        for number in 1.. {
+            let name = copy_name(&place.name, &self.config.site, number, limit);
+            let candidate = Place::new(place.parent, &name);
+            let taken = tree.child(place.parent, &name)?.is_some()
+                || tree.base_child(&candidate)?.is_some();
+            if !taken {
+                return Ok(name);
+            }
+        }
+        unreachable!("numbers do not end")
+    }
+
+    /// Whether the share's file has the bytes of ours.
+    async fn same_bytes(
+        &self,
+        file: &Arc<File>,
+        path: &RemotePath,
+        found: &Metadata,
+    ) -> Result<bool> {
+        {
+            let content = file.lock();
+            if content.size != found.size || !content.is_whole() {
+                return Ok(false);
+            }
+        }
+        let read = self.remote.read(path, 0..found.size, &found.version).await;
+        let mut theirs = read.map_err(crate::error::Error::from)?;
+        let mut at = 0;
+        while let Some(chunk) = theirs.next().await {
+            let chunk = chunk.map_err(crate::error::Error::from)?;
+            let ours = self.read_content(file, at, chunk.len() as u64).await?;
+            if ours != chunk[..] {
+                return Ok(false);
+            }
+            at += chunk.len() as u64;
+        }
+        Ok(at == found.size)
+    }
+
+    /// A directory or symlink could not be made.
+    pub(super) async fn resolve_creation(
+        &self,
+        view: &View,
+        place: &Place,
+        path: &RemotePath,
+        error: RemoteError,
+    ) -> Result<Outcome> {
+        if !is_mismatch(error.kind) {
+            return self.retry(error);
+        }
+        match self.look(path).await? {
+            // The same new directory twice is one (S6); a link of the same target is the same.
+            Some(found)
+                if found.kind == view.node.kind
+                    && (found.kind == Kind::Dir || found.target == view.node.target) =>
+            {
+                self.in_step(&view.node, place.clone(), &found, None)?;
+                let mut tree = self.tree();
+                if let Some(mut node) = tree.get(view.node.ino)?.filter(|n| n.kind == Kind::Dir) {
+                    node.listed = false;
+                    tree.set_dir_info(node.ino, Default::default());
+                    self.commit(&mut tree, &[node], Vec::new(), false)?;
+                }
+                Ok(Outcome::Again)
+            }
+            Some(found) => self.step_aside(view, place, "made on both sides", Some(&found)).await,
+            None => {
+                self.parent_is_gone(place).await?;
+                Ok(Outcome::Later(limits::RETRY_FIRST))
+            }
+        }
+    }
+
+    /// A rename was refused.
+    pub(super) async fn resolve_move(
+        &self,
+        view: &View,
+        place: &Place,
+        from: &RemotePath,
+        to: &RemotePath,
+        error: RemoteError,
+    ) -> Result<Outcome> {
+        if !is_mismatch(error.kind) {
+            return self.retry(error);
+        }
+        let node = &view.node;
+        let version = node.base.as_ref().map(|base| base.version).unwrap_or_default();
+        let target = self.look(to).await?;
+        if let Some(found) = target.as_ref().filter(|found| found.version.same_object(&version)) {
+            // The answer was lost, or another site did the same.
+            self.moved_there(node, place.clone(), found, view.occupant.as_ref())?;
+            return Ok(Outcome::Again);
+        }
+        let source = self.look(from).await?;
+        let still = source.is_some_and(|found| found.version.same_object(&version));
+        if !still {
+            // Moved or removed there: a place changed on both sides is the remote's (S6).
+            return self.place_is_theirs(node);
+        }
+        match target {
+            Some(found) => self.beside(view, place, &found).await,
+            None if self.parent_is_gone(place).await? => Ok(Outcome::Later(limits::RETRY_FIRST)),
+            None => {
+                if let Some(old) = &view.occupant {
+                    self.forget_base(old.ino)?;
+                }
+                Ok(Outcome::Again)
+            }
+        }
+    }
+
+    /// What we renamed is gone from where the share had it. Edited bytes are made anew here; the
+    /// rest follows the share.
+    fn place_is_theirs(&self, node: &Node) -> Result<Outcome> {
+        if node.dirty_content && node.kind == Kind::File {
+            return self.make_anew(node);
+        }
+        let mut tree = self.tree();
+        if let Some(node) = tree.get(node.ino)? {
+            // The change under way is our own; the question is newer than any of it.
+            self.sync.end(node.ino, &[]);
+            let asked = self.sync.question();
+            self.take_gone(&mut tree, node, asked)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// The name that a rename wants is taken by something unseen: ours goes beside it.
+    async fn beside(&self, view: &View, place: &Place, found: &Metadata) -> Result<Outcome> {
+        let mut tree = self.tree();
+        let Some(mut node) = tree.get(view.node.ino)? else { return Ok(Outcome::Done) };
+        if node.place.as_ref() != Some(place) {
+            return Ok(Outcome::Again);
+        }
+        let name = self.free_name(&mut tree, place)?;
+        let path = tree.path(node.ino)?.unwrap_or_default();
+        let copy = path.split().map(|(dir, _)| dir.join(&name));
+        node.place = Some(Place::new(place.parent, &name));
+        let mut nodes = Vec::new();
+        if let Some(mut old) =
+            view.occupant.as_ref().map(|old| tree.get(old.ino)).transpose()?.flatten()
+        {
+            old.base = None;
+            nodes.push(old);
+        }
+        nodes.push(node);
+        let record = ConflictRecord {
+            id: self.next_number(),
+            at: self.clock.now(),
+            path,
+            copy,
+            reason: "the new name was taken on the share".to_owned(),
+            missing: Vec::new(),
+        };
+        tracing::warn!(path = %record.path, copy = ?record.copy, "conflict");
+        self.commit(&mut tree, &nodes, vec![Record::Conflict(record)], false)?;
+        let theirs = self.node_from(place.clone(), found);
+        self.commit(&mut tree, &[theirs], Vec::new(), false)?;
+        drop(tree);
+        self.notify(Notice::Entry { parent: place.parent, name: place.name.clone() });
+        self.notify(Notice::Entry { parent: place.parent, name });
+        self.after_commit(&nodes);
+        Ok(Outcome::Again)
+    }
+
+    /// A removal was refused.
+    pub(super) async fn resolve_removal(
+        &self,
+        node: &Node,
+        path: &RemotePath,
+        error: RemoteError,
+    ) -> Result<Outcome> {
+        match error.kind {
+            RemoteKind::NotFound => {
+                self.forget_base(node.ino)?;
+                Ok(Outcome::Done)
+            }
+            kind if is_mismatch(kind) => {
+                let found = self.look(path).await?;
+                let place = node.base.as_ref().map(|base| base.place.clone());
+                self.forget_base(node.ino)?;
+                // Edited or filled there: that beats our delete, and the name shows it again.
+                if let (Some(found), Some(place)) = (found, place) {
+                    let mut tree = self.tree();
+                    if tree.child(place.parent, &place.name)?.is_none() {
+                        let theirs = self.node_from(place.clone(), &found);
+                        self.commit(&mut tree, &[theirs], Vec::new(), false)?;
+                    }
+                    drop(tree);
+                    self.notify(Notice::Entry { parent: place.parent, name: place.name });
+                }
+                Ok(Outcome::Done)
+            }
+            _ => self.retry(error),
+        }
+    }
+
+    /// What we wanted to set attributes of is not what we had seen.
+    pub(super) async fn resolve_lost(
+        &self,
+        node: &Node,
+        path: &RemotePath,
+        error: RemoteError,
+    ) -> Result<Outcome> {
+        if !is_mismatch(error.kind) {
+            return self.retry(error);
+        }
+        let version = node.base.as_ref().map(|base| base.version).unwrap_or_default();
+        match self.look(path).await? {
+            Some(found) if found.version.same_object(&version) => {
+                Ok(Outcome::Later(limits::RETRY_FIRST))
+            }
+            _ => self.place_is_theirs(node),
+        }
+    }
+}
+
+/// The name of our copy: the site before the extension, a number from the second one on.
+fn copy_name(name: &[u8], site: &str, number: u32, limit: usize) -> Vec<u8> {
+    let dot = name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0);
+    let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
+    let mark = if number == 1 { format!("-{site}") } else { format!("-{site}-{number}") };
+    let room = limit.saturating_sub(mark.len() + extension.len());
+    let mut cut = stem.len().min(room);
+    // Not in the middle of a character.
+    while cut > 0 && cut < stem.len() && stem[cut] & 0xc0 == 0x80 {
+        cut -= 1;
+    }
+    [&stem[..cut], mark.as_bytes(), extension].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_named_after_the_site_and_fit() {
+        assert_eq!(copy_name(b"a.txt", "north", 1, 255), b"a-north.txt");
+        assert_eq!(copy_name(b"a.txt", "north", 2, 255), b"a-north-2.txt");
+        assert_eq!(copy_name(b".bashrc", "north", 1, 255), b".bashrc-north");
+        assert_eq!(copy_name(b"Makefile", "north", 3, 255), b"Makefile-north-3");
+        let long = [b"x".repeat(250), b".txt".to_vec()].concat();
+        let copy = copy_name(&long, "north", 1, 255);
+        assert_eq!(copy.len(), 255);
+        assert!(copy.ends_with(b"x-north.txt"));
+        let umlauts = "ä".repeat(127);
+        assert!(std::str::from_utf8(&copy_name(umlauts.as_bytes(), "n", 1, 255)).is_ok());
+    }
+}

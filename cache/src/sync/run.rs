@@ -1,0 +1,521 @@
+//! The workers: take what is due, look, plan, do one step, look again.
+
+use super::plan::{Action, ContentView, View, plan};
+use super::{Failure, Sync};
+use crate::attr::Ino;
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::node::{Node, Place};
+use crate::tree::Tree;
+use crate::vfs::Vfs;
+use covefs_remote::{Attrs, Expect, Kind, Remote, RemotePath};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// What one step led to.
+pub(super) enum Outcome {
+    /// It is done; there may be a next one.
+    Again,
+    /// Nothing more to do.
+    Done,
+    /// After another node, or after some time.
+    WaitFor(Ino),
+    Later(Duration),
+}
+
+impl Vfs {
+    /// The background task: up to a few uploads at once, for ever.
+    pub(crate) async fn sync_for_ever(&self) {
+        let mut workers = JoinSet::new();
+        loop {
+            let wake = self.sync.wake.notified();
+            tokio::pin!(wake);
+            wake.as_mut().enable();
+            while workers.len() < limits::UPLOADS && self.reach.is_online() {
+                let Some((ino, urgent)) = self.sync.lock().pop(Instant::now()) else { break };
+                let vfs = self.arc();
+                workers.spawn(async move { vfs.work(ino, urgent).await });
+            }
+            if workers.is_empty() && self.sync.lock().at.is_empty() {
+                self.sync.hurry.store(false, Ordering::SeqCst);
+            }
+            let next = self.sync.lock().next().filter(|_| workers.len() < limits::UPLOADS);
+            let far = Instant::now() + limits::RETRY_LAST;
+            let next = if self.reach.is_online() { next.unwrap_or(far) } else { far };
+            tokio::select! {
+                () = &mut wake => {}
+                () = self.reach.changed.notified() => {}
+                () = tokio::time::sleep_until(next) => {}
+                Some(_) = workers.join_next() => {}
+            }
+        }
+    }
+
+    /// Steps of one node until nothing more can be done for it now.
+    async fn work(&self, ino: Ino, urgent: bool) {
+        let urgent = urgent || self.sync.hurry.load(Ordering::SeqCst);
+        let outcome = loop {
+            match self.step(ino, urgent).await {
+                Ok(Outcome::Again) => {
+                    self.sync.lock().failed.remove(&ino);
+                }
+                Ok(outcome) => break Ok(outcome),
+                Err(error) => break Err(error),
+            }
+        };
+        self.sync.lock().active.remove(&ino);
+        match outcome {
+            Ok(Outcome::Done | Outcome::Again) => {
+                let waiters = {
+                    let mut queue = self.sync.lock();
+                    queue.failed.remove(&ino);
+                    queue.waiters.remove(&ino)
+                };
+                for waiter in waiters.into_iter().flatten() {
+                    self.sync.poke_now(waiter);
+                }
+            }
+            Ok(Outcome::WaitFor(other)) => self.wait_for(ino, other, urgent),
+            Ok(Outcome::Later(pause)) => self.sync.later(ino, pause),
+            Err(error) => self.failed(ino, &error),
+        }
+        self.sync.finished.notify_waiters();
+        self.sync.wake.notify_one();
+    }
+
+    fn wait_for(&self, ino: Ino, other: Ino, urgent: bool) {
+        let known = {
+            let mut queue = self.sync.lock();
+            queue.waiters.entry(other).or_default().insert(ino);
+            queue.at.contains_key(&other) || queue.active.contains(&other)
+        };
+        if urgent || !known {
+            self.sync.poke_now(other);
+        }
+        // Should the other one never end, this one looks again by itself.
+        self.sync.later(ino, if urgent { limits::RETRY_FIRST } else { limits::RETRY_FIRST * 5 });
+    }
+
+    fn failed(&self, ino: Ino, error: &Error) {
+        let pause = {
+            let mut queue = self.sync.lock();
+            let failure = queue.failed.entry(ino).or_insert_with(|| Failure {
+                count: 0,
+                error: String::new(),
+                since: Instant::now(),
+            });
+            failure.count += 1;
+            failure.error = error.to_string();
+            let doubled = limits::RETRY_FIRST * (1 << failure.count.min(6).saturating_sub(1));
+            doubled.min(limits::RETRY_LAST)
+        };
+        tracing::warn!(%error, ino = ino.0, "an upload failed; it is tried again");
+        self.sync.later(ino, pause);
+    }
+
+    /// Looks at a node, plans, and does one step.
+    async fn step(&self, ino: Ino, urgent: bool) -> Result<Outcome> {
+        let Some(view) = self.view(ino, urgent)? else { return Ok(Outcome::Done) };
+        let action = plan(&view);
+        tracing::debug!(ino = ino.0, ?action, "sync");
+        let places: Vec<Place> = view
+            .node
+            .place
+            .iter()
+            .cloned()
+            .chain(view.node.base.as_ref().map(|base| base.place.clone()))
+            .collect();
+        match action {
+            Action::Done => return Ok(Outcome::Done),
+            Action::WaitFor(other) => return Ok(Outcome::WaitFor(other)),
+            Action::Later(pause) => return Ok(Outcome::Later(pause)),
+            Action::Keep => return self.keep_open(&view.node).await,
+            _ => {}
+        }
+        let whole_tree = view.node.kind == Kind::Dir
+            && matches!(action, Action::Move(_) | Action::Detour | Action::Remove(_));
+        // A directory's rename and requests below it exclude each other (S4).
+        let _alone = if whole_tree { Some(self.moves.write().await) } else { None };
+        let _among = if whole_tree { None } else { Some(self.moves.read().await) };
+        self.sync.begin(ino, &places);
+        let done = self.act(&view, action).await;
+        self.sync.end(ino, &places);
+        done
+    }
+
+    async fn act(&self, view: &View, action: Action) -> Result<Outcome> {
+        match action {
+            Action::CreateDir | Action::Symlink => self.create_there(view).await,
+            Action::Replace(expect) => self.upload(view, expect).await,
+            Action::Move(expect) => self.move_there(view, expect).await,
+            Action::Detour => self.detour(view).await,
+            Action::SetAttrs => self.set_attrs_there(view).await,
+            Action::Remove(version) => self.remove_there(view, version).await,
+            Action::Done | Action::WaitFor(_) | Action::Later(_) | Action::Keep => {
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// Everything the plan depends on; `None` when the node is gone.
+    fn view(&self, ino: Ino, urgent: bool) -> Result<Option<View>> {
+        let mut tree = self.tree();
+        let Some(node) = tree.get(ino)? else { return Ok(None) };
+        let mut view = View {
+            parent_there: true,
+            occupant: None,
+            cycle: false,
+            blocker: None,
+            earlier: None,
+            content: self.content_view(&node)?,
+            urgent: urgent || self.sync.hurry.load(Ordering::SeqCst),
+            debounce: self.config.debounce,
+            open_upload: limits::OPEN_UPLOAD,
+            node,
+        };
+        match view.node.place.clone() {
+            Some(place) => {
+                let parent = tree.get(place.parent)?;
+                view.parent_there = parent.is_some_and(|parent| parent.base.is_some());
+                view.occupant = tree.base_child(&place)?.filter(|other| other.ino != ino);
+                if let Some(occupant) = &view.occupant {
+                    view.cycle = ring(&mut tree, occupant.ino, ino)?;
+                }
+                if view.node.is_moved() && view.node.kind == Kind::Dir {
+                    view.blocker = moved_above(&mut tree, place.parent, ino)?;
+                }
+            }
+            None => {
+                if view.node.kind == Kind::Dir {
+                    view.blocker = tree.base_children(ino)?.first().map(|child| child.ino);
+                }
+                view.earlier = self.earlier_upload(&view.node);
+            }
+        }
+        Ok(Some(view))
+    }
+
+    fn content_view(&self, node: &Node) -> Result<Option<ContentView>> {
+        if node.kind != Kind::File || !(node.dirty_content || node.place.is_none()) {
+            return Ok(None);
+        }
+        let Some(file) = node.content.and_then(|id| self.files.get(id)) else {
+            // Nobody has it open and nothing of it changed lately.
+            return Ok(Some(ContentView { since_change: limits::OPEN_UPLOAD, ..quiet() }));
+        };
+        let content = file.lock();
+        let age = |at: Option<Instant>| at.map_or(limits::OPEN_UPLOAD, |at| at.elapsed());
+        Ok(Some(ContentView {
+            since_change: age(content.last_change),
+            since_oldest: content.oldest_dirty.map_or(Duration::ZERO, |at| at.elapsed()),
+            writers: content.writers,
+            handles: content.handles,
+            fsynced: content.fsynced,
+            whole: content.is_whole(),
+        }))
+    }
+
+    /// An upload acknowledged before this delete that has not failed (S3).
+    fn earlier_upload(&self, node: &Node) -> Option<Ino> {
+        let earlier = self.journal.live(|live| {
+            let uploads = live.nodes.values().filter(|other| {
+                other.change < node.change && other.place.is_some() && other.is_dirty()
+            });
+            uploads.map(|other| (other.change, other.ino)).min()
+        });
+        let queue = self.sync.lock();
+        earlier.map(|(_, ino)| ino).filter(|ino| !queue.failed.contains_key(ino))
+    }
+
+    /// Fetches what open handles may still want before the share's copy goes.
+    async fn keep_open(&self, node: &Node) -> Result<Outcome> {
+        let Some(file) = node.content.and_then(|id| self.files.get(id)) else {
+            return Ok(Outcome::Again);
+        };
+        self.fetch_all(&file, &|_| ()).await?;
+        // Too big to keep whole: it goes when it is closed.
+        let kept = file.lock().is_whole();
+        Ok(if kept { Outcome::Again } else { Outcome::Later(limits::RETRY_FIRST) })
+    }
+
+    /// Makes a directory or symlink.
+    async fn create_there(&self, view: &View) -> Result<Outcome> {
+        let node = &view.node;
+        let place = node.place.clone().expect("the plan creates only what has a place");
+        let Some(path) = self.tree().remote_path_of(&place)? else {
+            return Ok(Outcome::WaitFor(place.parent));
+        };
+        let attrs = Attrs {
+            mode: Some(node.mode),
+            uid: Some(node.uid),
+            gid: Some(node.gid),
+            mtime: Some(node.mtime),
+            atime: Some(node.atime),
+            xattrs: node.xattrs.clone().filter(|xattrs| !xattrs.is_empty()),
+        };
+        let made = match &node.target {
+            Some(target) => self.remote.symlink(&path, target, &attrs).await,
+            None => self.remote.create_dir(&path, &attrs).await,
+        };
+        match made {
+            Ok(metadata) => {
+                self.in_step(node, place, &metadata, None)?;
+                Ok(Outcome::Again)
+            }
+            Err(error) => self.resolve_creation(view, &place, &path, error).await,
+        }
+    }
+
+    /// Renames on the share what was renamed here.
+    async fn move_there(&self, view: &View, expect: Expect) -> Result<Outcome> {
+        let node = &view.node;
+        let place = node.place.clone().expect("the plan moves only what has a place");
+        let base = node.base.clone().expect("the plan moves only what the share has");
+        let (from, to) = {
+            let mut tree = self.tree();
+            (tree.base_path(node.ino)?, tree.remote_path_of(&place)?)
+        };
+        let (Some(from), Some(to)) = (from, to) else {
+            return Ok(Outcome::WaitFor(place.parent));
+        };
+        match self.remote.rename(&from, &base.version, &to, expect).await {
+            Ok(metadata) => {
+                self.moved_there(node, place, &metadata, view.occupant.as_ref())?;
+                Ok(Outcome::Again)
+            }
+            Err(error) => self.resolve_move(view, &place, &from, &to, error).await,
+        }
+    }
+
+    /// Moves one of a ring of names aside, under a name of ours in the same directory (X2).
+    async fn detour(&self, view: &View) -> Result<Outcome> {
+        let node = &view.node;
+        let base = node.base.clone().expect("a ring is made of what the share has");
+        let Some(from) = self.tree().base_path(node.ino)? else { return Ok(Outcome::Done) };
+        let number = self.next_number();
+        let name = format!(".~covefs-move-{}-{number}", self.site.cache_id).into_bytes();
+        let aside = Place::new(base.place.parent, &name);
+        let to = self.tree().remote_path_of(&aside)?.unwrap_or_default();
+        // Journalled as its base before it is so: a crash leaves it findable under either name.
+        let moved = self.remote.rename(&from, &base.version, &to, Expect::Absent).await?;
+        self.moved_there(node, aside, &moved, None)?;
+        Ok(Outcome::Again)
+    }
+
+    /// Sets on the share what was set here.
+    async fn set_attrs_there(&self, view: &View) -> Result<Outcome> {
+        let node = &view.node;
+        let base = node.base.clone().expect("the plan sets only what the share has");
+        let Some(path) = self.tree().base_path(node.ino)? else { return Ok(Outcome::Done) };
+        let dirty = node.dirty_attrs;
+        let attrs = Attrs {
+            mode: dirty.mode.then_some(node.mode),
+            uid: dirty.owner.then_some(node.uid),
+            gid: dirty.owner.then_some(node.gid),
+            mtime: dirty.times.then_some(node.mtime),
+            atime: dirty.times.then_some(node.atime),
+            xattrs: node.xattrs.clone().filter(|_| dirty.xattrs),
+        };
+        match self.remote.set_attrs(&path, &base.version, &attrs).await {
+            Ok(metadata) => {
+                self.in_step(node, base.place, &metadata, None)?;
+                Ok(Outcome::Again)
+            }
+            Err(error) => self.resolve_lost(node, &path, error).await,
+        }
+    }
+
+    /// Removes from the share what was removed here.
+    async fn remove_there(
+        &self,
+        view: &View,
+        version: covefs_remote::Version,
+    ) -> Result<Outcome> {
+        let node = &view.node;
+        let Some(path) = self.tree().base_path(node.ino)? else {
+            self.forget_base(node.ino)?;
+            return Ok(Outcome::Done);
+        };
+        match self.remote.remove(&path, Expect::Version(version)).await {
+            Ok(()) => {
+                self.forget_base(node.ino)?;
+                Ok(Outcome::Done)
+            }
+            Err(error) => self.resolve_removal(node, &path, error).await,
+        }
+    }
+
+    /// The share no longer has the node; what is then nothing is dropped.
+    pub(super) fn forget_base(&self, ino: Ino) -> Result<()> {
+        let mut tree = self.tree();
+        let Some(mut node) = tree.get(ino)? else { return Ok(()) };
+        node.base = None;
+        node.dirty_attrs = Default::default();
+        if node.place.is_none() {
+            node.dirty_content = false;
+        }
+        self.commit(&mut tree, &[node.clone()], Vec::new(), true)?;
+        if let Some(id) = node.content.filter(|_| node.is_nothing()) {
+            let open = self.files.get(id).is_some_and(|file| file.lock().handles > 0);
+            if !open {
+                tree.erase(ino)?;
+                drop(tree);
+                self.forget_content(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// The share has the node as it was when the step began; what changed since stays dirty.
+    pub(super) fn in_step(
+        &self,
+        before: &Node,
+        place: Place,
+        metadata: &covefs_remote::Metadata,
+        replaced: Option<&Node>,
+    ) -> Result<()> {
+        let mut tree = self.tree();
+        let mut node = match tree.get(before.ino)? {
+            Some(node) => node,
+            // Removed here meanwhile: the share has something to remove.
+            None => Node { place: None, content: None, ..before.clone() },
+        };
+        let base = crate::node::Base { place, version: metadata.version, young: false };
+        node.base = Some(base);
+        if node.kind != Kind::File {
+            node.dirty_content = false;
+        }
+        settle_attrs(&mut node, before);
+        let mut nodes = Vec::new();
+        nodes.extend(gone(&mut tree, replaced)?);
+        nodes.push(node);
+        self.commit(&mut tree, &nodes, Vec::new(), true)?;
+        drop(tree);
+        self.after_commit(&nodes);
+        Ok(())
+    }
+
+    /// The share has the node at this place now; nothing else of it was sent.
+    pub(super) fn moved_there(
+        &self,
+        before: &Node,
+        place: Place,
+        metadata: &covefs_remote::Metadata,
+        replaced: Option<&Node>,
+    ) -> Result<()> {
+        let mut tree = self.tree();
+        let mut node = match tree.get(before.ino)? {
+            Some(node) => node,
+            None => Node { place: None, content: None, ..before.clone() },
+        };
+        let old = node.base.as_ref().or(before.base.as_ref()).map(|base| base.version);
+        let mut version = metadata.version;
+        if let Some(old) = old
+            && !old.same_content(&version)
+        {
+            // Edited there while it was renamed here: both stand, the next listing brings it.
+            version = old;
+        }
+        if let Some(file) = node.content.and_then(|id| self.files.get(id)) {
+            let mut content = file.lock();
+            if content.base.is_some_and(|base| base.same_content(&version)) {
+                content.base = Some(version);
+            }
+        }
+        node.base = Some(crate::node::Base { place, version, young: false });
+        let mut nodes = Vec::new();
+        nodes.extend(gone(&mut tree, replaced)?);
+        nodes.push(node);
+        self.commit(&mut tree, &nodes, Vec::new(), true)?;
+        drop(tree);
+        self.after_commit(&nodes);
+        Ok(())
+    }
+
+    /// Drops bytes of what is nothing now, and queues what is still dirty.
+    pub(super) fn after_commit(&self, nodes: &[Node]) {
+        for node in nodes {
+            if node.is_nothing() {
+                self.dropped(node);
+            } else if node.is_dirty() {
+                self.sync.poke(node.ino);
+            }
+        }
+    }
+
+    pub(super) fn remote_path(&self, place: &Place) -> Result<RemotePath> {
+        let path = self.tree().remote_path_of(place)?;
+        path.ok_or_else(|| Error::new(crate::error::ErrorKind::Stale, "find the share's path"))
+    }
+}
+
+/// The removed node that a replace or rename put an end to on the share.
+fn gone(tree: &mut Tree, replaced: Option<&Node>) -> Result<Option<Node>> {
+    let Some(replaced) = replaced else { return Ok(None) };
+    let Some(mut node) = tree.get(replaced.ino)? else { return Ok(None) };
+    node.base = None;
+    node.dirty_content &= node.place.is_some();
+    Ok(Some(node))
+}
+
+/// Attributes that are as they were when the step began are on the share now.
+pub(super) fn settle_attrs(node: &mut Node, before: &Node) {
+    let same_times = (node.mtime, node.atime) == (before.mtime, before.atime);
+    node.dirty_attrs.mode &= node.mode != before.mode;
+    node.dirty_attrs.owner &= (node.uid, node.gid) != (before.uid, before.gid);
+    node.dirty_attrs.times &= !same_times;
+    node.dirty_attrs.xattrs &= node.xattrs != before.xattrs;
+}
+
+fn quiet() -> ContentView {
+    ContentView { since_oldest: limits::OPEN_UPLOAD, whole: true, ..ContentView::default() }
+}
+
+/// Whether `from`'s wish for a place ends, by the occupants of the places wished for, at `to`.
+fn ring(tree: &mut Tree, from: Ino, to: Ino) -> Result<bool> {
+    let mut at = from;
+    for _ in 0..limits::PATH_DEPTH {
+        let Some(place) = tree.get(at)?.and_then(|node| node.place) else { return Ok(false) };
+        match tree.base_child(&place)? {
+            Some(next) if next.ino == to => return Ok(true),
+            Some(next) if next.ino != at => at = next.ino,
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+/// The first directory above `parent` on the share that is moved here and lies below `dir` there.
+fn moved_above(tree: &mut Tree, parent: Ino, dir: Ino) -> Result<Option<Ino>> {
+    let mut at = parent;
+    let mut moved = None;
+    for _ in 0..limits::PATH_DEPTH {
+        if at == dir {
+            return Ok(moved);
+        }
+        let Some(node) = tree.get(at)? else { return Ok(None) };
+        if node.is_moved() {
+            moved = moved.or(Some(at));
+        }
+        match node.base {
+            Some(base) if at != Ino::ROOT => at = base.place.parent,
+            _ => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+impl Sync {
+    /// Puts every dirty node in the queue, at a start.
+    pub(crate) fn resume(&self, dirty: impl Iterator<Item = Ino>) {
+        let now = Instant::now();
+        let mut queue = self.lock();
+        for ino in dirty {
+            queue.put(ino, now, false);
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+}

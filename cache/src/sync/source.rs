@@ -1,0 +1,141 @@
+//! What an upload sends: a file that may be written to meanwhile, as one state that it really had.
+//!
+//! ```text
+//!   freeze ─► send all ─► changed meanwhile? ─ yes ─► send that ─► … ─► small: hold writes, send
+//!                              └─ no ─► settled: from here on changes are the next upload's (S1)
+//! ```
+
+use crate::file::{File, Frozen};
+use crate::limits;
+use crate::ranges::RangeSet;
+use crate::vfs::Vfs;
+use async_trait::async_trait;
+use bytes::Bytes;
+use covefs_remote::{Attrs, Error, ErrorKind, Result, Round, Source};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+/// One upload of one content.
+pub(super) struct Upload {
+    pub vfs: Arc<Vfs>,
+    pub file: Arc<File>,
+    size: u64,
+    data: Vec<Range<u64>>,
+    state: Mutex<Sending>,
+}
+
+struct Sending {
+    rounds: usize,
+    sent_size: u64,
+    settled: Option<Settled>,
+}
+
+/// What the share has when the upload succeeds.
+#[derive(Clone)]
+pub(super) struct Settled {
+    pub generation: u64,
+    pub attrs: Attrs,
+}
+
+impl Upload {
+    /// Freezes what is dirty now.
+    pub(super) fn begin(vfs: Arc<Vfs>, file: Arc<File>) -> Self {
+        let (size, data) = {
+            let mut content = file.lock();
+            let ranges = std::mem::take(&mut content.dirty);
+            content.frozen = Some(Frozen { generation: content.generation, ranges });
+            content.generation += 1;
+            (content.size, content.zeros.missing(&(0..content.size)))
+        };
+        let state = Mutex::new(Sending { rounds: 0, sent_size: size, settled: None });
+        Upload { vfs, file, size, data, state }
+    }
+
+    /// What was sent, if the share asked to the end.
+    pub(super) fn settled(&self) -> Option<Settled> {
+        self.state.lock().unwrap_or_else(|p| p.into_inner()).settled.clone()
+    }
+
+    /// The upload failed: what was frozen is dirty as before, writes go on.
+    pub(super) fn thaw(&self) {
+        let mut content = self.file.lock();
+        if let Some(frozen) = content.frozen.take() {
+            content.dirty.union_with(&frozen.ranges);
+        }
+        content.held = false;
+        content.cut_since = None;
+        drop(content);
+        self.file.changed.notify_waiters();
+    }
+
+    fn round(&self) -> Round {
+        let mut tree = self.vfs.tree();
+        let mut content = self.file.lock();
+        let mut state = self.state.lock().unwrap_or_else(|p| p.into_inner());
+        if content.dirty.is_empty() && content.size == state.sent_size {
+            let generation = content.generation;
+            content.generation += 1;
+            content.cut_since = Some(content.size);
+            content.held = false;
+            let node = tree.get(self.file.node()).ok().flatten();
+            let mtime = content.mtime;
+            let attrs = match node {
+                Some(node) => {
+                    let new = node.base.is_none();
+                    let dirty = node.dirty_attrs;
+                    Attrs {
+                        mode: (new || dirty.mode).then_some(node.mode),
+                        uid: (new || dirty.owner).then_some(node.uid),
+                        gid: (new || dirty.owner).then_some(node.gid),
+                        mtime: Some(mtime),
+                        atime: (new || dirty.times).then_some(node.atime),
+                        xattrs: node.xattrs.filter(|_| new || dirty.xattrs),
+                    }
+                }
+                None => Attrs { mtime: Some(mtime), ..Attrs::default() },
+            };
+            state.settled = Some(Settled { generation, attrs: attrs.clone() });
+            drop(content);
+            self.file.changed.notify_waiters();
+            return Round::Settled(attrs);
+        }
+        let again: RangeSet = std::mem::take(&mut content.dirty);
+        content.generation += 1;
+        state.rounds += 1;
+        state.sent_size = content.size;
+        // The last round is small, or there were enough: writes wait until it is sent.
+        content.held = again.total() <= limits::HELD_ROUND || state.rounds >= limits::ROUNDS;
+        let ranges = again.iter().collect();
+        if let Some(frozen) = &mut content.frozen {
+            frozen.ranges.union_with(&again);
+        }
+        Round::Resend { size: content.size, ranges }
+    }
+}
+
+#[async_trait]
+impl Source for Upload {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn data(&self) -> Vec<Range<u64>> {
+        self.data.clone()
+    }
+
+    async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let len = range.end - range.start;
+        let read = self.vfs.read_content(&self.file, range.start, len).await;
+        let mut bytes = read.map_err(|error| {
+            Error::new(ErrorKind::Source, "read what to upload", &Default::default())
+                .caused_by(error)
+        })?;
+        // Cut meanwhile: the next round says so, until then zeros keep the place.
+        bytes.resize(len as usize, 0);
+        Ok(bytes.into())
+    }
+
+    async fn next_round(&self) -> Result<Round> {
+        Ok(self.round())
+    }
+}

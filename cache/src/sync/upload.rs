@@ -1,0 +1,156 @@
+//! One file to the share: freeze, send under a temporary name, put in place, be in step.
+
+use super::plan::View;
+use super::run::{Outcome, settle_attrs};
+use super::source::{Settled, Upload};
+use crate::error::Result;
+use crate::file::File;
+use crate::journal::Record;
+use crate::limits;
+use crate::node::{Base, Node, Place};
+use crate::vfs::Vfs;
+use covefs_remote::{Expect, Metadata, Remote, RemotePath};
+use std::sync::Arc;
+
+impl Vfs {
+    /// Makes the share's file what ours is.
+    pub(super) async fn upload(&self, view: &View, expect: Expect) -> Result<Outcome> {
+        let node = &view.node;
+        let place = node.place.clone().expect("the plan uploads only what has a place");
+        let path = self.remote_path(&place)?;
+        if self.journal.live(|live| live.suspects.contains(&node.ino)) {
+            // A power cut may have taken bytes of it: it never replaces (J6).
+            return self.step_aside(view, &place, "lost bytes in a power cut", None).await;
+        }
+        let file = {
+            let mut tree = self.tree();
+            let Some(now) = tree.get(node.ino)? else { return Ok(Outcome::Done) };
+            self.file_of(&mut tree, now)?
+        };
+        let number = self.next_number();
+        let temp = format!(".~covefs-{}-{number}", self.site.cache_id).into_bytes();
+        let (parent, _) = path.split().expect("a file is not the root");
+        let temp_path = parent.join(&temp);
+        // Known before it is made, so that a crash leaves nothing for ever (X2).
+        self.journal.append_freeing(&[Record::Temp(temp_path.clone())])?;
+        let upload = Arc::new(Upload::begin(self.arc(), file.clone()));
+        let mut thaw = Thaw(Some(upload.clone()));
+        let sent = self.remote.replace(&path, upload.clone(), expect, &temp).await;
+        match (sent, upload.settled()) {
+            (Ok(metadata), Some(settled)) => {
+                thaw.0 = None;
+                let replaced = view.occupant.as_ref();
+                self.uploaded(node, &file, place, &metadata, &settled, replaced, temp_path)?;
+                Ok(Outcome::Again)
+            }
+            (Ok(_), None) => Ok(Outcome::Later(limits::RETRY_FIRST)),
+            (Err(error), _) => {
+                drop(thaw);
+                if !error.kind.is_transient() {
+                    self.journal.append_freeing(&[Record::TempGone(temp_path)])?;
+                }
+                self.resolve_replace(view, &file, &place, &path, error).await
+            }
+        }
+    }
+
+    /// The share has what the upload settled on; what was written since stays dirty.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn uploaded(
+        &self,
+        before: &Node,
+        file: &Arc<File>,
+        place: Place,
+        metadata: &Metadata,
+        settled: &Settled,
+        replaced: Option<&Node>,
+        temp: RemotePath,
+    ) -> Result<()> {
+        let mut tree = self.tree();
+        let current = tree.get(before.ino)?.filter(|node| !node.is_nothing());
+        // Removed here meanwhile: the share has something to remove.
+        let removed = || Node { place: None, content: None, ..before.clone() };
+        let mut node = current.unwrap_or_else(removed);
+        let mut nodes = Vec::new();
+        if let Some(mut old) = replaced.map(|old| tree.get(old.ino)).transpose()?.flatten() {
+            old.base = None;
+            nodes.push(old);
+        }
+        let mut records = vec![Record::TempGone(temp)];
+        {
+            let mut content = file.lock();
+            content.frozen = None;
+            content.held = false;
+            content.base = Some(metadata.version);
+            let size = metadata.size;
+            let clean = content.dirty.is_empty() && content.size == size;
+            let cut = content.cut_since.take().unwrap_or(size);
+            if clean {
+                content.touched = false;
+                content.touch_durable = false;
+                content.zeros = Default::default();
+                content.base_end = content.size;
+                content.oldest_dirty = None;
+                content.fsynced = false;
+                content.unindexed = true;
+                content.unsynced = true;
+                records.push(Record::ContentGone(file.id));
+                node.size = content.size;
+                node.mtime = content.mtime;
+                node.ctime = node.ctime.max(content.ctime);
+            } else {
+                content.base_end = size.min(cut).min(content.size);
+                content.oldest_dirty = Some(tokio::time::Instant::now());
+                let generation = settled.generation;
+                let id = file.id;
+                records.push(Record::CleanUpTo { content: id, generation, base_end: size });
+            }
+            if !content.orphan {
+                node.dirty_content = !clean;
+            } else {
+                node.dirty_content = false;
+                records.truncate(1);
+            }
+        }
+        node.base = Some(Base { place, version: metadata.version, young: false });
+        settle_attrs(&mut node, before);
+        nodes.push(node);
+        self.commit(&mut tree, &nodes, records, true)?;
+        drop(tree);
+        self.warm_up(file);
+        self.settle_later(file);
+        self.after_commit(&nodes);
+        file.changed.notify_waiters();
+        self.space.freed.notify_waiters();
+        Ok(())
+    }
+
+    /// What became clean may be evicted from now on.
+    fn warm_up(&self, file: &File) {
+        let extents: Vec<u32> = {
+            let content = file.lock();
+            let ranges = content.present.iter();
+            let mut all: Vec<u32> = ranges
+                .flat_map(|range| range.start / limits::EXTENT..=(range.end - 1) / limits::EXTENT)
+                .map(|extent| extent as u32)
+                .collect();
+            all.dedup();
+            all
+        };
+        let mut heat = self.space.heat();
+        for extent in extents {
+            heat.stored((file.id, extent), limits::EXTENT as u32, false);
+        }
+    }
+}
+
+/// Gives a failed or cancelled upload's bytes back.
+struct Thaw(Option<Arc<Upload>>);
+
+impl Drop for Thaw {
+    fn drop(&mut self) {
+        if let Some(upload) = self.0.take() {
+            upload.thaw();
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! The tree of names: which node stands where for the user, and where the share has it.
+//!
+//! Nodes with a place are records of the index, keyed by directory and name, so that a directory
+//! is one scan. Nodes without a place (removed here, not yet on the share; or removed and still
+//! open) live in memory, and those that matter are in the journal. All of it is guarded by one
+//! lock; see the lock order in `lib.rs`.
+
+use crate::attr::Ino;
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::{Index, Op, Tree as Table};
+use crate::limits;
+use crate::node::{Node, Place};
+use covefs_remote::{Kind, RemotePath};
+use lru::LruCache;
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// What is known of a directory's listing, in memory only: after a start nothing is verified.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DirInfo {
+    /// When the last complete listing began.
+    pub verified: Option<tokio::time::Instant>,
+    /// How long it took.
+    pub took: std::time::Duration,
+    /// More than one page: single names are asked for instead (K4).
+    pub big: bool,
+}
+
+/// The names and nodes of the mount.
+pub(crate) struct Tree {
+    index: Arc<dyn Index>,
+    hot: LruCache<Ino, Node>,
+    /// Nodes without a place.
+    detached: HashMap<Ino, Node>,
+    /// Where the share has nodes that are elsewhere, or nowhere, here.
+    moved: BTreeMap<Place, Ino>,
+    dirs: LruCache<Ino, DirInfo>,
+    /// Names of big directories that were asked for one by one (K4).
+    names: LruCache<Place, tokio::time::Instant>,
+    /// Which content the kernel may have pages of.
+    kernel_pages: LruCache<Ino, crate::attr::ContentId>,
+}
+
+fn capacity(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).expect("limits are not zero")
+}
+
+fn entry_key(parent: Ino, name: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(8 + name.len());
+    key.extend_from_slice(&parent.0.to_be_bytes());
+    key.extend_from_slice(name);
+    key
+}
+
+fn encode(node: &Node) -> Vec<u8> {
+    postcard::to_stdvec(node).expect("a node is plain data")
+}
+
+fn decode(bytes: &[u8]) -> Result<Node> {
+    postcard::from_bytes(bytes)
+        .map_err(|_| Error::new(ErrorKind::Io, "decode a node of the index"))
+}
+
+impl Tree {
+    pub(crate) fn new(index: Arc<dyn Index>) -> Self {
+        Tree {
+            index,
+            hot: LruCache::new(capacity(limits::HOT_NODES)),
+            detached: HashMap::new(),
+            moved: BTreeMap::new(),
+            dirs: LruCache::new(capacity(limits::DIR_INFOS)),
+            names: LruCache::new(capacity(limits::DIR_INFOS)),
+            kernel_pages: LruCache::new(capacity(limits::KERNEL_PAGES)),
+        }
+    }
+
+    /// The node with this number, with or without a place.
+    pub(crate) fn get(&mut self, ino: Ino) -> Result<Option<Node>> {
+        if let Some(node) = self.detached.get(&ino) {
+            return Ok(Some(node.clone()));
+        }
+        if let Some(node) = self.hot.get(&ino) {
+            return Ok(Some(node.clone()));
+        }
+        let Some(key) = self.index.get(Table::Places, &ino.0.to_be_bytes())? else {
+            return Ok(None);
+        };
+        let Some(bytes) = self.index.get(Table::Entries, &key)? else { return Ok(None) };
+        let node = decode(&bytes)?;
+        // Two records are not one: an index that lost its tail may disagree with itself.
+        if node.ino != ino {
+            return Ok(None);
+        }
+        self.hot.put(ino, node.clone());
+        Ok(Some(node))
+    }
+
+    /// The same, or `Stale`: the kernel may ask for a node that a remote change removed.
+    pub(crate) fn need(&mut self, ino: Ino) -> Result<Node> {
+        self.get(ino)?.ok_or_else(|| Error::new(ErrorKind::Stale, "find the node"))
+    }
+
+    /// The same, for a directory that still has a place.
+    pub(crate) fn need_dir(&mut self, ino: Ino) -> Result<Node> {
+        let node = self.get(ino)?;
+        match node {
+            Some(node) if node.kind != Kind::Dir => {
+                Err(Error::new(ErrorKind::NotADirectory, "use the directory"))
+            }
+            Some(node) if node.place.is_some() => Ok(node),
+            _ => Err(Error::new(ErrorKind::NotFound, "find the directory")),
+        }
+    }
+
+    /// What the user sees under this name.
+    pub(crate) fn child(&mut self, parent: Ino, name: &[u8]) -> Result<Option<Node>> {
+        match self.index.get(Table::Entries, &entry_key(parent, name))? {
+            Some(bytes) => Ok(Some(decode(&bytes)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// What the user sees in this directory, by name, from after `after` on.
+    pub(crate) fn children(
+        &self,
+        parent: Ino,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Node>> {
+        let from = after.map(|name| entry_key(parent, name));
+        let prefix = parent.0.to_be_bytes();
+        let found = self.index.scan(Table::Entries, &prefix, from.as_deref(), limit)?;
+        let nodes = found.iter().map(|(_, bytes)| decode(bytes));
+        // The root is its own parent's only child, under the empty name.
+        nodes.filter(|node| !matches!(node, Ok(node) if node.ino == parent)).collect()
+    }
+
+    pub(crate) fn has_children(&self, parent: Ino) -> Result<bool> {
+        Ok(!self.children(parent, None, 2)?.is_empty())
+    }
+
+    /// The node that the share has at this place, wherever the user sees it.
+    pub(crate) fn base_child(&mut self, place: &Place) -> Result<Option<Node>> {
+        if let Some(ino) = self.moved.get(place).copied() {
+            return self.get(ino);
+        }
+        let here = self.child(place.parent, &place.name)?;
+        Ok(here.filter(|node| node.base.as_ref().is_some_and(|base| base.place == *place)))
+    }
+
+    /// All nodes that the share has in this directory.
+    pub(crate) fn base_children(&mut self, parent: Ino) -> Result<Vec<Node>> {
+        let mut found: Vec<Node> = self.children(parent, None, usize::MAX)?;
+        found.retain(|node| node.base.is_some() && !node.is_moved());
+        for ino in self.moved_out_of(parent) {
+            found.extend(self.get(ino)?);
+        }
+        Ok(found)
+    }
+
+    /// Nodes that the share still has in this directory and the user elsewhere or nowhere.
+    pub(crate) fn moved_out_of(&self, parent: Ino) -> Vec<Ino> {
+        let from = Place { parent, name: Vec::new() };
+        let all = self.moved.range(from..).take_while(|(place, _)| place.parent == parent);
+        all.map(|(_, ino)| *ino).collect()
+    }
+
+    /// Stores nodes as they are now; those that are nothing any more are dropped.
+    pub(crate) fn store(&mut self, nodes: &[Node]) -> Result<()> {
+        let mut ops = Vec::with_capacity(nodes.len() * 3);
+        // Old places first, so that a swap does not remove what it has just stored.
+        for node in nodes {
+            self.forget_old(node, &mut ops)?;
+        }
+        for node in nodes {
+            self.store_new(node, &mut ops);
+        }
+        self.index.apply(&ops)
+    }
+
+    fn forget_old(&mut self, node: &Node, ops: &mut Vec<Op>) -> Result<()> {
+        let Some(old) = self.get(node.ino)? else { return Ok(()) };
+        if let Some(base) = &old.base
+            && self.moved.get(&base.place) == Some(&node.ino)
+        {
+            self.moved.remove(&base.place);
+        }
+        let Some(place) = old.place.filter(|place| node.place.as_ref() != Some(place)) else {
+            return Ok(());
+        };
+        let key = entry_key(place.parent, &place.name);
+        ops.push(Op::Delete(Table::Entries, key));
+        ops.push(Op::Delete(Table::Places, node.ino.0.to_be_bytes().to_vec()));
+        Ok(())
+    }
+
+    fn store_new(&mut self, node: &Node, ops: &mut Vec<Op>) {
+        self.hot.pop(&node.ino);
+        self.detached.remove(&node.ino);
+        if let Some(base) = &node.base
+            && node.is_moved()
+        {
+            self.moved.insert(base.place.clone(), node.ino);
+        }
+        match &node.place {
+            Some(place) => {
+                let key = entry_key(place.parent, &place.name);
+                let number = node.ino.0.to_be_bytes().to_vec();
+                ops.push(Op::Put(Table::Entries, key.clone(), encode(node)));
+                ops.push(Op::Put(Table::Places, number, key));
+                self.hot.put(node.ino, node.clone());
+            }
+            None => {
+                self.detached.insert(node.ino, node.clone());
+            }
+        }
+    }
+
+    /// Drops a node for good.
+    pub(crate) fn erase(&mut self, ino: Ino) -> Result<()> {
+        let Some(old) = self.get(ino)? else { return Ok(()) };
+        let mut ops = Vec::new();
+        if let Some(base) = &old.base
+            && self.moved.get(&base.place) == Some(&ino)
+        {
+            self.moved.remove(&base.place);
+        }
+        if let Some(place) = &old.place {
+            ops.push(Op::Delete(Table::Entries, entry_key(place.parent, &place.name)));
+            ops.push(Op::Delete(Table::Places, ino.0.to_be_bytes().to_vec()));
+        }
+        self.hot.pop(&ino);
+        self.detached.remove(&ino);
+        self.dirs.pop(&ino);
+        self.kernel_pages.pop(&ino);
+        self.index.apply(&ops)
+    }
+
+    /// Where the share has this node; `None` where it does not have it or a directory above it.
+    pub(crate) fn base_path(&mut self, ino: Ino) -> Result<Option<RemotePath>> {
+        self.walk(ino, |node| node.base.as_ref().map(|base| base.place.clone()))
+    }
+
+    /// Where the user sees this node; `None` when it is removed.
+    pub(crate) fn path(&mut self, ino: Ino) -> Result<Option<RemotePath>> {
+        self.walk(ino, |node| node.place.clone())
+    }
+
+    /// Where the share is to have something at this place: below the base of its directory.
+    pub(crate) fn remote_path_of(&mut self, place: &Place) -> Result<Option<RemotePath>> {
+        Ok(self.base_path(place.parent)?.map(|dir| dir.join(&place.name)))
+    }
+
+    fn walk(
+        &mut self,
+        ino: Ino,
+        up: impl Fn(&Node) -> Option<Place>,
+    ) -> Result<Option<RemotePath>> {
+        let mut names = Vec::new();
+        let mut at = ino;
+        while at != Ino::ROOT {
+            let Some(place) = self.get(at)?.as_ref().and_then(&up) else { return Ok(None) };
+            names.push(place.name);
+            at = place.parent;
+            if names.len() > limits::PATH_DEPTH {
+                return Err(Error::new(ErrorKind::Loop, "walk up the tree"));
+            }
+        }
+        Ok(Some(names.iter().rev().fold(RemotePath::root(), |path, name| path.join(name))))
+    }
+
+    /// Whether `ino` is `dir` or lies below it, as the user sees it.
+    pub(crate) fn is_within(&mut self, ino: Ino, dir: Ino) -> Result<bool> {
+        let mut at = ino;
+        for _ in 0..limits::PATH_DEPTH {
+            if at == dir {
+                return Ok(true);
+            }
+            match self.get(at)?.and_then(|node| node.place) {
+                Some(place) if at != Ino::ROOT => at = place.parent,
+                _ => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The node at a path of the mount, by what is known here.
+    pub(crate) fn resolve(&mut self, path: &RemotePath) -> Result<Option<Node>> {
+        let mut node = self.get(Ino::ROOT)?;
+        for name in path.names() {
+            let Some(dir) = node else { return Ok(None) };
+            node = self.child(dir.ino, name)?;
+        }
+        Ok(node)
+    }
+
+    pub(crate) fn dir_info(&mut self, ino: Ino) -> DirInfo {
+        self.dirs.get(&ino).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn set_dir_info(&mut self, ino: Ino, info: DirInfo) {
+        self.dirs.put(ino, info);
+    }
+
+    /// When the share last spoke of this one name (K4).
+    pub(crate) fn name_verified(&mut self, place: &Place) -> Option<tokio::time::Instant> {
+        self.names.get(place).copied()
+    }
+
+    pub(crate) fn set_name_verified(&mut self, place: Place, at: tokio::time::Instant) {
+        self.names.put(place, at);
+    }
+
+    /// Nothing is verified any more: the share was out of reach.
+    pub(crate) fn forget_verified(&mut self) {
+        self.dirs.clear();
+        self.names.clear();
+    }
+
+    /// Notes that the kernel gets pages of this content; whether those it has are of the same.
+    pub(crate) fn kernel_reads(&mut self, ino: Ino, content: crate::attr::ContentId) -> bool {
+        self.kernel_pages.put(ino, content) == Some(content)
+    }
+
+    /// The kernel's pages of this node are not true any more.
+    pub(crate) fn kernel_forgets(&mut self, ino: Ino) {
+        self.kernel_pages.pop(&ino);
+    }
+
+    /// Nodes without a place.
+    pub(crate) fn detached(&self) -> impl Iterator<Item = &Node> {
+        self.detached.values()
+    }
+}

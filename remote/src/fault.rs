@@ -1,0 +1,239 @@
+//! A share on which things go wrong as planned: it wraps any other, for tests.
+//!
+//! Without rules it passes everything on and counts.
+
+mod body;
+mod plan;
+
+pub use plan::{Fault, Gate, Odds, Rule};
+
+use crate::prng::Prng;
+use crate::{
+    Attrs, ByteStream, Error, ErrorKind, Expect, Limits, Metadata, Page, PageToken, Remote,
+    RemotePath, Result, ShareIdentity, Source, Usage, Version,
+};
+use async_trait::async_trait;
+use body::{Trouble, TroubledSource, wrap_stream};
+use plan::Plan;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Any share, with faults put before it.
+pub struct FaultRemote {
+    inner: Arc<dyn Remote>,
+    plan: Mutex<Plan>,
+    requests: Mutex<BTreeMap<&'static str, u64>>,
+    counts: Arc<Counts>,
+}
+
+/// What the bodies of requests share with the remote.
+#[derive(Default)]
+struct Counts {
+    offline: AtomicBool,
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
+}
+
+impl Counts {
+    fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::SeqCst)
+    }
+}
+
+impl FaultRemote {
+    /// `inner`, with nothing going wrong yet.
+    pub fn new(inner: Arc<dyn Remote>) -> Self {
+        FaultRemote {
+            inner,
+            plan: Mutex::default(),
+            requests: Mutex::default(),
+            counts: Arc::default(),
+        }
+    }
+
+    /// Adds a rule; earlier ones come first.
+    pub fn inject(&self, rule: Rule) {
+        self.plan().rules.push(rule);
+    }
+
+    /// Forgets all rules and chance.
+    pub fn heal(&self) {
+        *self.plan() = Plan::default();
+    }
+
+    /// From now on things also go wrong by chance; the same seed and requests, the same faults.
+    pub fn randomly(&self, seed: u64, odds: Odds) {
+        self.plan().chance = Some((Prng::seeded(seed), odds));
+    }
+
+    /// Switches the connection off or on: off, every request and body fails as `Unreachable`.
+    pub fn offline(&self, offline: bool) {
+        self.counts.offline.store(offline, Ordering::SeqCst);
+    }
+
+    /// How many requests of this operation were made, failed ones too.
+    pub fn requests(&self, op: &str) -> u64 {
+        self.counted().get(op).copied().unwrap_or(0)
+    }
+
+    /// How many requests were made at all.
+    pub fn requests_all(&self) -> u64 {
+        self.counted().values().sum()
+    }
+
+    /// Bytes that reads have handed out.
+    pub fn bytes_read(&self) -> u64 {
+        self.counts.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that replaces have taken from their sources.
+    pub fn bytes_written(&self) -> u64 {
+        self.counts.bytes_written.load(Ordering::Relaxed)
+    }
+
+    /// Counts from zero again.
+    pub fn reset_counts(&self) {
+        self.counted().clear();
+        self.counts.bytes_read.store(0, Ordering::Relaxed);
+        self.counts.bytes_written.store(0, Ordering::Relaxed);
+    }
+
+    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counted(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the request and draws its fault.
+    fn begin(&self, op: &'static str, paths: &[&RemotePath]) -> Result<Option<Fault>> {
+        *self.counted().entry(op).or_default() += 1;
+        if self.counts.is_offline() {
+            return Err(Error::new(ErrorKind::Unreachable, op, paths[0]));
+        }
+        Ok(self.plan().draw(op, paths))
+    }
+
+    /// Makes a request without a body, with whatever is to go wrong.
+    async fn pass<T>(
+        &self,
+        op: &'static str,
+        paths: &[&RemotePath],
+        request: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let fault = self.begin(op, paths)?;
+        if let Some(Fault::Short { kind, .. }) = &fault {
+            return Err(Error::new(*kind, op, paths[0]));
+        }
+        if let Some(Fault::Stall { gate, .. }) = &fault {
+            gate.pass().await;
+        }
+        suffer(op, paths[0], fault, request).await
+    }
+}
+
+/// Makes the request with what goes wrong around it; bodies are not its business.
+async fn suffer<T>(
+    op: &'static str,
+    path: &RemotePath,
+    fault: Option<Fault>,
+    request: impl Future<Output = Result<T>> + Send,
+) -> Result<T> {
+    match fault {
+        Some(Fault::Before(kind)) => Err(Error::new(kind, op, path)),
+        Some(Fault::After(kind)) => {
+            // Done or not, nobody learns of it.
+            drop(request.await);
+            Err(Error::new(kind, op, path))
+        }
+        Some(Fault::Delay(delay)) => {
+            tokio::time::sleep(delay).await;
+            request.await
+        }
+        Some(Fault::Short { .. } | Fault::Stall { .. }) | None => request.await,
+    }
+}
+
+#[async_trait]
+impl Remote for FaultRemote {
+    fn limits(&self) -> &Limits {
+        self.inner.limits()
+    }
+
+    async fn identity(&self) -> Result<ShareIdentity> {
+        self.pass("identity", &[&RemotePath::root()], self.inner.identity()).await
+    }
+
+    async fn stat(&self, path: &RemotePath) -> Result<Metadata> {
+        self.pass("stat", &[path], self.inner.stat(path)).await
+    }
+
+    async fn list(&self, dir: &RemotePath, after: Option<PageToken>) -> Result<Page> {
+        self.pass("list", &[dir], self.inner.list(dir, after)).await
+    }
+
+    async fn read(
+        &self,
+        path: &RemotePath,
+        range: Range<u64>,
+        version: &Version,
+    ) -> Result<ByteStream> {
+        let fault = self.begin("read", &[path])?;
+        let trouble = Trouble::of(&fault);
+        let stream = suffer("read", path, fault, self.inner.read(path, range, version)).await?;
+        Ok(wrap_stream(stream, trouble, self.counts.clone(), path))
+    }
+
+    async fn replace(
+        &self,
+        path: &RemotePath,
+        source: Arc<dyn Source>,
+        expect: Expect,
+        temp: &[u8],
+    ) -> Result<Metadata> {
+        let fault = self.begin("replace", &[path])?;
+        let trouble = Mutex::new(Trouble::of(&fault));
+        let counts = self.counts.clone();
+        let source =
+            Arc::new(TroubledSource { inner: source, trouble, counts, path: path.clone() });
+        suffer("replace", path, fault, self.inner.replace(path, source, expect, temp)).await
+    }
+
+    async fn rename(
+        &self,
+        from: &RemotePath,
+        version: &Version,
+        to: &RemotePath,
+        expect: Expect,
+    ) -> Result<Metadata> {
+        self.pass("rename", &[from, to], self.inner.rename(from, version, to, expect)).await
+    }
+
+    async fn remove(&self, path: &RemotePath, expect: Expect) -> Result<()> {
+        self.pass("remove", &[path], self.inner.remove(path, expect)).await
+    }
+
+    async fn set_attrs(
+        &self,
+        path: &RemotePath,
+        version: &Version,
+        attrs: &Attrs,
+    ) -> Result<Metadata> {
+        self.pass("set_attrs", &[path], self.inner.set_attrs(path, version, attrs)).await
+    }
+
+    async fn create_dir(&self, path: &RemotePath, attrs: &Attrs) -> Result<Metadata> {
+        self.pass("create_dir", &[path], self.inner.create_dir(path, attrs)).await
+    }
+
+    async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata> {
+        self.pass("symlink", &[path], self.inner.symlink(path, target, attrs)).await
+    }
+
+    async fn usage(&self) -> Result<Usage> {
+        self.pass("usage", &[&RemotePath::root()], self.inner.usage()).await
+    }
+}

@@ -1,0 +1,148 @@
+//! The share: one trait that every kind of share implements, and the words for paths,
+//! metadata, versions and errors that the other rooms use too.
+//!
+//! A `Remote` is the authority on everything that is not dirty here. It never learns of the
+//! cache, of inodes or handles. A lost update is an error of its own (`Expect`), never a habit,
+//! and an answer that did not come is never taken for "gone" (`ErrorKind::existence`).
+
+pub mod attempt;
+mod error;
+pub mod fault;
+#[cfg(unix)]
+pub mod local;
+pub mod memory;
+mod metadata;
+mod path;
+mod prng;
+
+pub use error::{Error, ErrorKind, Existence, Result};
+pub use metadata::{
+    Attrs, ContentMark, Expect, Kind, Limits, Metadata, NameRule, ShareIdentity, Timestamp, Usage,
+    Version, Xattrs,
+};
+pub use path::RemotePath;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use std::any::Any;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The bytes of a read, in order, in chunks of the remote's choosing.
+pub type ByteStream = BoxStream<'static, Result<Bytes>>;
+
+/// Where the next page of a listing begins; only the remote that made it can read it.
+#[derive(Clone)]
+pub struct PageToken(pub Arc<dyn Any + Send + Sync>);
+
+/// One page of a directory: names with full metadata (xattrs left out), in no promised order.
+pub struct Page {
+    /// Name and metadata of each entry; never `.` or `..`.
+    pub entries: Vec<(Vec<u8>, Metadata)>,
+    /// Where the next page begins; `None` on the last.
+    pub next: Option<PageToken>,
+}
+
+/// What `Source::next_round` says after everything asked for was sent.
+pub enum Round {
+    /// These bytes changed while others were sent: send them again, then ask again. The object is
+    /// `size` bytes long now.
+    Resend {
+        /// The size the object has now, in bytes.
+        size: u64,
+        /// What has to be read and written again; what lies past `size` is left out.
+        ranges: Vec<Range<u64>>,
+    },
+    /// What was sent is one state that the file really had; give it these attributes.
+    Settled(Attrs),
+}
+
+/// What is uploaded: a file that may be written to while it is read.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The size in bytes at the start of the upload.
+    fn size(&self) -> u64;
+    /// The ranges that may hold anything but zeros, ascending; the rest are holes.
+    fn data(&self) -> Vec<Range<u64>>;
+    /// Exactly the bytes of `range`, which lies below the size last told.
+    async fn read(&self, range: Range<u64>) -> Result<Bytes>;
+    /// Asked when all was sent; see `Round`. Bounded: it settles after a few rounds.
+    async fn next_round(&self) -> Result<Round>;
+}
+
+/// A share. All methods may be called at once from many tasks. Every returned `Metadata` was true
+/// at some moment between call and return. Paths are relative to the share's root; the root is
+/// the empty path.
+#[async_trait]
+pub trait Remote: Send + Sync {
+    /// What this share can hold and what it promises.
+    fn limits(&self) -> &Limits;
+
+    /// Which share this is; changes when another one is found in its place (rule X1).
+    async fn identity(&self) -> Result<ShareIdentity>;
+
+    /// One entry, with its xattrs where the share has such. A symlink is not followed.
+    async fn stat(&self, path: &RemotePath) -> Result<Metadata>;
+
+    /// One page of `dir`. Errors: `NotFound`, `NotADirectory`.
+    async fn list(&self, dir: &RemotePath, after: Option<PageToken>) -> Result<Page>;
+
+    /// The bytes of `range` of exactly the content `version` names, whatever its attributes are
+    /// now; fails with `VersionChanged`, at the start or in the middle, when the content is
+    /// another. Shorter than `range` only where the file ends.
+    async fn read(
+        &self,
+        path: &RemotePath,
+        range: Range<u64>,
+        version: &Version,
+    ) -> Result<ByteStream>;
+
+    /// Makes `path` the whole content of `source`: written under the name `temp` in the same
+    /// directory, then put in place at once, so that no reader sees a half. The old object's owner,
+    /// mode and xattrs are kept where the settled attributes do not name them (X6). Errors:
+    /// `VersionChanged` when `expect` names a version and the content part there is another;
+    /// `NotFound` when nothing is there, or no directory to put it in; `Exists` when it expects
+    /// `Absent` and something is; `IsADirectory`.
+    async fn replace(
+        &self,
+        path: &RemotePath,
+        source: Arc<dyn Source>,
+        expect: Expect,
+        temp: &[u8],
+    ) -> Result<Metadata>;
+
+    /// Moves `from`, whose file id must be that of `version`, to `to`. What is at `to` must be
+    /// what `expect` says, as for `replace`; a replaced directory must be empty (`NotEmpty`), and
+    /// only a directory replaces one (`IsADirectory`, `NotADirectory`). `NotFound` tells of `from`
+    /// or of a parent; where a version is expected at `to` and nothing is, it is `VersionChanged`.
+    /// The error's path says which of the two it is about.
+    async fn rename(
+        &self,
+        from: &RemotePath,
+        version: &Version,
+        to: &RemotePath,
+        expect: Expect,
+    ) -> Result<Metadata>;
+
+    /// Removes a file, symlink or empty directory. Errors: `NotFound`; `VersionChanged` when the
+    /// content part (of a directory: its file id) is not the expected one; `NotEmpty`.
+    async fn remove(&self, path: &RemotePath, expect: Expect) -> Result<()>;
+
+    /// Sets what `attrs` names, leaves the rest. The file id must be that of `version`.
+    async fn set_attrs(
+        &self,
+        path: &RemotePath,
+        version: &Version,
+        attrs: &Attrs,
+    ) -> Result<Metadata>;
+
+    /// A new empty directory. Errors: `Exists`, `NotFound` (parent).
+    async fn create_dir(&self, path: &RemotePath, attrs: &Attrs) -> Result<Metadata>;
+
+    /// A new symlink holding `target`. Errors: `Exists`, `NotFound` (parent), `Unsupported`.
+    async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata>;
+
+    /// Size and free space of the share.
+    async fn usage(&self) -> Result<Usage>;
+}

@@ -1,0 +1,105 @@
+//! A path below the share's root, as bytes.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Names joined by `/`, without a leading or trailing one; the root is empty. Names are bytes:
+/// what a share cannot hold is refused by that share, not here.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct RemotePath(#[serde(with = "serde_bytes")] Vec<u8>);
+
+impl RemotePath {
+    /// The share's root.
+    pub fn root() -> Self {
+        RemotePath(Vec::new())
+    }
+
+    /// Reads `a/b/c`; empty names, and with them leading and doubled slashes, are dropped.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut path = Self::root();
+        for name in bytes.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            path = path.join(name);
+        }
+        path
+    }
+
+    /// This path with one more name.
+    pub fn join(&self, name: &[u8]) -> Self {
+        debug_assert!(!name.is_empty() && !name.contains(&b'/'), "not a name");
+        let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
+        bytes.extend_from_slice(&self.0);
+        if !bytes.is_empty() {
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(name);
+        RemotePath(bytes)
+    }
+
+    /// The directory above and the last name; `None` for the root.
+    pub fn split(&self) -> Option<(RemotePath, &[u8])> {
+        if self.is_root() {
+            return None;
+        }
+        Some(match self.0.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (RemotePath(self.0[..slash].to_vec()), &self.0[slash + 1..]),
+            None => (Self::root(), &self.0[..]),
+        })
+    }
+
+    /// The names from the root down.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
+    }
+
+    /// Whether this is the share's root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this is `dir` or lies below it.
+    pub fn is_within(&self, dir: &RemotePath) -> bool {
+        dir.is_root()
+            || self.0 == dir.0
+            || (self.0.starts_with(&dir.0) && self.0.get(dir.0.len()) == Some(&b'/'))
+    }
+
+    /// The bytes, without a leading slash.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for RemotePath {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "/{}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl fmt::Debug for RemotePath {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn split_undoes_join() {
+        let path = RemotePath::root().join(b"a").join(b"b c");
+        assert_eq!(path.as_bytes(), b"a/b c");
+        let (parent, name) = path.split().unwrap();
+        assert_eq!((parent.as_bytes(), name), (&b"a"[..], &b"b c"[..]));
+        assert_eq!(RemotePath::parse(b"/a//b c/"), path);
+        assert!(RemotePath::root().split().is_none());
+    }
+
+    #[test]
+    fn within_goes_by_whole_names() {
+        let dir = RemotePath::parse(b"a/b");
+        assert!(RemotePath::parse(b"a/b/c").is_within(&dir));
+        assert!(dir.is_within(&dir));
+        assert!(!RemotePath::parse(b"a/bc").is_within(&dir));
+    }
+}

@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs them all, quick ones first. The last line says
+# "N passed, N failed"; the exit code is 0 only if none failed.
+#   COVEFS_CRASH_ROUNDS=200 COVEFS_FSX_OPS=100000 ./test.sh    longer runs; COVEFS_SEED=N repeats one
+#   COVEFS_WINDOWS=0 ./test.sh                                 without the checks for other systems
+set -uo pipefail
+cd "$(dirname "$0")"
+export CARGO_TERM_COLOR=never RUST_BACKTRACE=1
+target=${CARGO_TARGET_DIR:-$PWD/target}
+logs=$target/test-logs
+passed=0
+failed=0
+running=
+trap 'stop 130' INT
+trap 'stop 143' TERM
+stop() {
+  # The step's own traps take down what it mounted.
+  if [ -n "$running" ]; then kill -TERM "$running" && wait "$running"; fi
+  exit "$1"
+}
+
+# Programs that a package brings, one a line: package, how to see that it is there.
+needs() {
+  cat <<'NEEDS'
+fuse3 command -v fusermount3
+git command -v git
+rsync command -v rsync
+tar command -v tar
+util-linux command -v setpriv
+gcc command -v cc
+python3 python3 -c "import sqlite3, mmap"
+NEEDS
+  # pjdfstest, as root only.
+  if [ "$(id -u)" = 0 ]; then
+    echo 'libacl1-dev test -e /usr/include/sys/acl.h'
+    echo 'passwd command -v useradd'
+  fi
+}
+
+install() {
+  local missing=() package present
+  while read -r package present; do
+    eval "$present" >/dev/null 2>&1 || missing+=("$package")
+  done < <(needs)
+  if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ]; then
+      echo "missing, ask root for: apt-get install ${missing[*]}"
+      return 1
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get update -q &&
+      DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" || return 1
+  fi
+  if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
+    echo "/dev/fuse cannot be opened by $(id -un): modprobe fuse; chmod 666 /dev/fuse, as package fuse3 has it"
+    return 1
+  fi
+}
+
+# step NAME SECONDS COMMAND...: runs it, shows its end, counts what it says. A step that counts
+# nothing is one test.
+step() {
+  local name=$1 limit=$2 log result begin counts ok bad
+  shift 2
+  log=$logs/${name// /-}.log
+  begin=$SECONDS
+  result=0
+  timeout -k 30 "$limit" "$@" >"$log" 2>&1 </dev/null &
+  running=$!
+  wait "$running" || result=$?
+  running=
+  counts=$(sed -nE 's/^(test result: [a-zA-Z]+\. )?([0-9]+) passed[;,] ([0-9]+) failed.*/\2 \3/p' "$log" |
+    awk '{ ok += $1; bad += $2; n++ } END { print ok + 0, bad + 0, n + 0 }')
+  read -r ok bad counts <<<"$counts"
+  if [ "$counts" = 0 ] && [ "$result" = 0 ]; then ok=1; fi
+  if [ "$bad" = 0 ] && [ "$result" != 0 ]; then bad=1; fi
+  passed=$((passed + ok))
+  failed=$((failed + bad))
+  printf '%-32s %5d passed %3d failed %5d s\n' "$name" "$ok" "$bad" $((SECONDS - begin))
+  if [ "$result" = 124 ] || [ "$result" = 137 ]; then echo "  ended after its $limit s"; fi
+  if [ "$bad" != 0 ]; then
+    echo "  exit code $result; all of it: $log"
+    tail -n 120 "$log" | sed 's/^/  | /'
+  fi
+  return "$result"
+}
+
+skip() { printf '%-32s skipped: %s\n' "$1" "$2"; }
+
+mkdir -p "$logs"
+if ! install >"$logs/install.log" 2>&1; then
+  tail -n 20 "$logs/install.log"
+  echo "0 passed, 1 failed"
+  exit 1
+fi
+
+step "formatting" 60 cargo fmt --all --check
+step "lints" 1200 cargo clippy --workspace --all-targets -- -D warnings
+if ! step "build" 1800 cargo test --workspace --no-run; then
+  # Nothing further says anything.
+  echo "$passed passed, $failed failed"
+  exit 1
+fi
+step "house rules" 300 cargo test --test tidy
+step "crates" 1200 cargo test --workspace --exclude covefs --no-fail-fast
+step "program" 300 cargo test -p covefs --bins
+for test in tests/*.rs; do
+  name=$(basename "$test" .rs)
+  case $name in tidy | programs | limit | crash) continue ;; esac
+  step "$name" 900 cargo test --test "$name"
+done
+for name in programs limit crash; do
+  step "$name" "${COVEFS_STEP_SECONDS:-1500}" cargo test --test "$name"
+done
+step "fsx" "${COVEFS_STEP_SECONDS:-1500}" ci/fsx.sh
+if [ "$(id -u)" = 0 ]; then
+  step "pjdfstest" 900 ci/pjdfstest.sh
+else
+  skip "pjdfstest" "needs root, it switches between users"
+fi
+step "demo" 300 "$target/debug/covefs" demo --check
+
+# What has no system of its own in it must compile everywhere; the mount itself is Linux's so far.
+if [ "${COVEFS_WINDOWS:-1}" = 0 ]; then
+  skip "windows" "COVEFS_WINDOWS=0"
+elif [ "$(id -u)" != 0 ] && ! dpkg -s rust-web-src >/dev/null 2>&1; then
+  skip "windows" "needs packages that only root can install"
+else
+  step "windows" 900 ci/windows/check.sh -p covefs-remote
+  step "macos" 900 ci/windows/macos-check.sh -p covefs-remote
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

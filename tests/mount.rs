@@ -1,0 +1,339 @@
+//! The drive and its share: what arrives from the other side and when, what happens while the
+//! share is away, conflicts, names, and the mount itself.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Drive, pattern, until, within};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The drives here run with --freshness 1s; a slow machine gets the rest.
+const FRESH: Duration = Duration::from_secs(10);
+
+fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let list = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> =
+        list.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_mount_table_names_covefs() {
+    let drive = Drive::mounted("table", &[]);
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mnt = drive.mnt.to_str().unwrap();
+    let line = table.lines().find(|line| line.contains(mnt)).unwrap();
+    // rule K5
+    assert!(line.contains(" - fuse.covefs "), "{line}");
+    assert_eq!(drive.status()["pid"], drive.pid());
+    assert_eq!(drive.status()["mountpoint"], mnt);
+}
+
+#[test]
+fn what_was_written_is_there_after_a_restart() {
+    let mut drive = Drive::mounted("restart", &[]);
+    fs::create_dir(drive.mnt.join("dir")).unwrap();
+    fs::write(drive.mnt.join("dir/file"), pattern(1, 100_000)).unwrap();
+    drive.unmount();
+    drive.start();
+    assert_eq!(fs::read(drive.mnt.join("dir/file")).unwrap(), pattern(1, 100_000));
+    drive.drain_and_wipe();
+    assert_eq!(fs::read(drive.share.join("dir/file")).unwrap(), pattern(1, 100_000));
+}
+
+// DESIGN.md 8: whatever is changed behind our back is seen within the bound.
+#[test]
+fn edits_on_the_share_are_seen_within_freshness() {
+    let mut drive = Drive::new("fresh", &[]);
+    let share = drive.share.clone();
+    fs::create_dir(share.join("dir")).unwrap();
+    fs::write(share.join("dir/edited"), b"old").unwrap();
+    fs::write(share.join("dir/same-size"), b"aaaa").unwrap();
+    fs::write(share.join("dir/removed"), b"x").unwrap();
+    fs::write(share.join("dir/renamed"), b"renamed").unwrap();
+    drive.start();
+    let at = |name: &str| drive.mnt.join("dir").join(name);
+    for name in ["edited", "same-size", "removed", "renamed"] {
+        fs::read(at(name)).unwrap();
+    }
+    // A negative entry: the kernel was told that there is no such file.
+    assert!(!at("appeared").exists());
+    fs::write(share.join("dir/edited"), b"new and longer").unwrap();
+    fs::write(share.join("dir/same-size"), b"bbbb").unwrap();
+    fs::write(share.join("dir/appeared"), b"hello").unwrap();
+    fs::remove_file(share.join("dir/removed")).unwrap();
+    fs::rename(share.join("dir/renamed"), share.join("dir/new-name")).unwrap();
+    let reads = |name: &str, bytes: &[u8]| fs::read(at(name)).is_ok_and(|found| found == bytes);
+    until("the edit is seen", FRESH, || reads("edited", b"new and longer"));
+    until("an edit of the same size is seen", FRESH, || reads("same-size", b"bbbb"));
+    until("a new file is seen", FRESH, || reads("appeared", b"hello"));
+    until("a removed file is gone", FRESH, || !at("removed").exists());
+    until("a renamed file is found", FRESH, || reads("new-name", b"renamed"));
+    until("its old name is gone", FRESH, || !at("renamed").exists());
+    assert_eq!(names(&drive.mnt.join("dir")), ["appeared", "edited", "new-name", "same-size"]);
+}
+
+// rule R1: an open file keeps its version, the name has the new one.
+#[test]
+fn an_open_file_never_mixes_versions() {
+    let mut drive = Drive::new("versions", &[]);
+    let (old, new) = (pattern(1, 3 << 20), pattern(2, 3 << 20));
+    fs::write(drive.share.join("f"), &old).unwrap();
+    drive.start();
+    let open = File::open(drive.mnt.join("f")).unwrap();
+    let mut start = vec![0; 4096];
+    open.read_exact_at(&mut start, 0).unwrap();
+    assert_eq!(start, old[..4096]);
+    // As an editor does it: the new version is another file under the name.
+    fs::write(drive.share.join("f.tmp"), &new).unwrap();
+    fs::rename(drive.share.join("f.tmp"), drive.share.join("f")).unwrap();
+    until("the name has the new version", FRESH, || {
+        fs::read(drive.mnt.join("f")).is_ok_and(|found| found == new)
+    });
+    // rule R2: the old bytes that were never fetched are gone from the share.
+    let mut rest = vec![0; 4096];
+    match open.read_exact_at(&mut rest, 2 << 20) {
+        Ok(()) => assert_eq!(rest, old[2 << 20..(2 << 20) + 4096], "a mixture of two versions"),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(Errno::STALE.raw_os_error())),
+    }
+}
+
+#[test]
+fn a_directory_of_ten_thousand_files() {
+    const COUNT: usize = 10_000;
+    let mut drive = Drive::new("many", &[]);
+    let dir = drive.share.join("dir");
+    fs::create_dir(&dir).unwrap();
+    for number in 0..COUNT {
+        fs::write(dir.join(format!("file-{number:05}")), number.to_string()).unwrap();
+    }
+    drive.start();
+    let dir = drive.mnt.join("dir");
+    let expected: Vec<String> = (0..COUNT).map(|number| format!("file-{number:05}")).collect();
+    assert_eq!(names(&dir), expected);
+    assert_eq!(fs::read(dir.join("file-07777")).unwrap(), b"7777");
+    assert!(!dir.join("file-10000").exists());
+    for number in 0..COUNT / 10 {
+        fs::remove_file(dir.join(format!("file-{number:05}"))).unwrap();
+        fs::write(dir.join(format!("new-{number:05}")), b"new").unwrap();
+    }
+    assert_eq!(names(&dir).len(), COUNT);
+    drive.drain_and_wipe();
+    let found = names(&drive.share.join("dir"));
+    assert_eq!(found.len(), COUNT);
+    assert_eq!(found[0], "file-01000");
+    assert_eq!(found[COUNT - 1], "new-00999");
+}
+
+// rule U7
+#[test]
+fn names_are_bytes_and_ours_are_refused() {
+    let mut drive = Drive::mounted("names", &[]);
+    let strange: [&[u8]; 6] =
+        [b"caf\xe9", b"\xff\xfe", b"new\nline", b"a b\\c:*?\"<>|", b"~$doc.docx", b".DS_Store"];
+    for name in strange {
+        fs::write(drive.mnt.join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    let ours = Some(Errno::INVAL.raw_os_error());
+    assert_eq!(errno(fs::write(drive.mnt.join(".~covefs-x"), b"")), ours);
+    assert_eq!(errno(fs::create_dir(drive.mnt.join(".~covefs-x"))), ours);
+    let strange_name = drive.mnt.join(OsStr::from_bytes(strange[0]));
+    assert_eq!(errno(fs::rename(strange_name, drive.mnt.join(".~covefs-x"))), ours);
+    let link = std::os::unix::fs::symlink("x", drive.mnt.join(".~covefs-x"));
+    assert_eq!(errno(link), ours);
+    drive.make_cold();
+    for name in strange {
+        let path = OsStr::from_bytes(name);
+        assert_eq!(fs::read(drive.mnt.join(path)).unwrap(), name);
+        assert_eq!(fs::read(drive.share.join(path)).unwrap(), name);
+    }
+    assert_eq!(names(&drive.share).len(), strange.len());
+}
+
+/// Takes the share away, with or without an empty directory left in its place: a disk that is
+/// not mounted lists empty (rule X1).
+fn offline(name: &str, empty_stands_in: bool) {
+    let mut drive = Drive::new(name, &["--timeout", "5s"]);
+    for expected in ["out of reach", "an upload failed", "request failed"] {
+        drive.allow(expected);
+    }
+    let away = drive.scratch("away").join("share");
+    fs::create_dir(drive.share.join("dir")).unwrap();
+    fs::write(drive.share.join("dir/hot"), pattern(1, 200_000)).unwrap();
+    fs::write(drive.share.join("dir/cold"), pattern(2, 200_000)).unwrap();
+    fs::write(drive.share.join("dir/doomed"), b"doomed").unwrap();
+    drive.start();
+    assert_eq!(names(&drive.mnt.join("dir")), ["cold", "doomed", "hot"]);
+    fs::read(drive.mnt.join("dir/hot")).unwrap();
+    let open = File::open(drive.mnt.join("dir/hot")).unwrap();
+    fs::rename(&drive.share, &away).unwrap();
+    if empty_stands_in {
+        fs::create_dir(&drive.share).unwrap();
+    }
+    drive.wait_online(false);
+
+    let mnt = drive.mnt.clone();
+    within("the drive without its share", Duration::from_secs(60), move || use_offline(&mnt));
+    drop(open);
+    // Nothing of ours may have gone to what stands in for the share.
+    assert!(!empty_stands_in || names(&drive.share).is_empty());
+    // Also after a restart: rule U4, mounted offline.
+    drive.kill();
+    drive.detach();
+    drive.start();
+    assert_eq!(names(&drive.mnt.join("dir")), ["cold", "hot", "moved", "new"]);
+    assert_eq!(fs::read(drive.mnt.join("dir/moved")).unwrap(), b"kept");
+
+    if empty_stands_in {
+        fs::remove_dir(&drive.share).unwrap();
+    }
+    fs::rename(&away, &drive.share).unwrap();
+    drive.wait_online(true);
+    let cold = drive.mnt.join("dir/cold");
+    until("a cold read works again", FRESH, || {
+        fs::read(&cold).is_ok_and(|found| found == pattern(2, 200_000))
+    });
+    drive.drain_and_wipe();
+    assert_eq!(names(&drive.share.join("dir")), ["cold", "hot", "moved", "new"]);
+    let mut hot = pattern(1, 200_000);
+    hot[1000..1004].copy_from_slice(b"edit");
+    assert_eq!(fs::read(drive.share.join("dir/hot")).unwrap(), hot);
+    assert_eq!(fs::read(drive.share.join("dir/cold")).unwrap(), pattern(2, 200_000));
+    assert_eq!(fs::read(drive.share.join("dir/new")).unwrap(), b"offline");
+    assert_eq!(fs::read(drive.share.join("dir/moved")).unwrap(), b"kept");
+}
+
+/// What must work, and what must fail in time, while the share is away.
+fn use_offline(mnt: &Path) {
+    let dir = mnt.join("dir");
+    assert_eq!(names(&dir), ["cold", "doomed", "hot"]);
+    assert_eq!(fs::read(dir.join("hot")).unwrap(), pattern(1, 200_000));
+    assert_eq!(fs::metadata(dir.join("cold")).unwrap().len(), 200_000);
+    // rule K3: a read of bytes that are not here ends with EIO, in time.
+    let begin = Instant::now();
+    assert_eq!(errno(fs::read(dir.join("cold"))), Some(Errno::IO.raw_os_error()));
+    assert!(begin.elapsed() < Duration::from_secs(20), "took {:?}", begin.elapsed());
+    fs::write(dir.join("new"), b"offline").unwrap();
+    let hot = File::options().write(true).open(dir.join("hot")).unwrap();
+    hot.write_all_at(b"edit", 1000).unwrap();
+    hot.sync_all().unwrap();
+    fs::write(dir.join("temporary"), b"kept").unwrap();
+    fs::rename(dir.join("temporary"), dir.join("moved")).unwrap();
+    fs::remove_file(dir.join("doomed")).unwrap();
+    assert_eq!(names(&dir), ["cold", "hot", "moved", "new"]);
+}
+
+#[test]
+fn the_drive_goes_on_without_its_share() {
+    offline("offline", false);
+}
+
+#[test]
+fn an_empty_directory_is_not_the_share() {
+    offline("impostor", true);
+}
+
+/// Both sides change a file at the same time; the drive, and what `covefs conflicts` lists.
+fn conflict(name: &str, ours: &[u8], theirs: &[u8]) -> (Drive, String) {
+    let mut drive = Drive::new(name, &[]);
+    drive.allow("conflict");
+    fs::write(drive.share.join("report.txt"), b"base").unwrap();
+    drive.start();
+    assert_eq!(fs::read(drive.mnt.join("report.txt")).unwrap(), b"base");
+    // Within the debounce of 3 s, both sides change it.
+    fs::write(drive.mnt.join("report.txt"), ours).unwrap();
+    fs::write(drive.share.join("report.txt"), theirs).unwrap();
+    drive.sync();
+    let listed = drive.covefs("conflicts", &["--json"]);
+    (drive, listed)
+}
+
+#[test]
+fn an_edit_on_both_sides_keeps_both() {
+    let (mut drive, listed) = conflict("conflict", b"ours, longer", b"theirs");
+    assert!(listed.contains("report-testsite.txt"), "conflicts: {listed}");
+    assert_eq!(drive.status()["uploads"]["conflicts"], 1);
+    until("the drive shows both", FRESH, || {
+        names(&drive.mnt) == ["report-testsite.txt", "report.txt"]
+            && fs::read(drive.mnt.join("report.txt")).is_ok_and(|found| found == b"theirs")
+    });
+    drive.drain_and_wipe();
+    assert_eq!(names(&drive.share), ["report-testsite.txt", "report.txt"]);
+    assert_eq!(fs::read(drive.share.join("report.txt")).unwrap(), b"theirs");
+    assert_eq!(fs::read(drive.share.join("report-testsite.txt")).unwrap(), b"ours, longer");
+}
+
+// DESIGN.md 6: equal bytes are no conflict.
+#[test]
+fn the_same_edit_on_both_sides_is_no_conflict() {
+    let (mut drive, listed) = conflict("same-edit", b"the same", b"the same");
+    assert!(!listed.contains("report"), "conflicts: {listed}");
+    drive.drain_and_wipe();
+    assert_eq!(names(&drive.share), ["report.txt"]);
+    assert_eq!(fs::read(drive.share.join("report.txt")).unwrap(), b"the same");
+}
+
+// DESIGN.md 6: edit beats delete, on either side.
+#[test]
+fn an_edit_beats_a_delete() {
+    let mut drive = Drive::new("edit-delete", &[]);
+    drive.allow("conflict");
+    fs::write(drive.share.join("we-edit"), b"base").unwrap();
+    fs::write(drive.share.join("they-edit"), b"base").unwrap();
+    drive.start();
+    assert_eq!(names(&drive.mnt), ["they-edit", "we-edit"]);
+    fs::write(drive.mnt.join("we-edit"), b"our edit").unwrap();
+    fs::remove_file(drive.share.join("we-edit")).unwrap();
+    fs::remove_file(drive.mnt.join("they-edit")).unwrap();
+    fs::write(drive.share.join("they-edit"), b"their edit").unwrap();
+    drive.drain_and_wipe();
+    assert_eq!(names(&drive.share), ["they-edit", "we-edit"]);
+    assert_eq!(fs::read(drive.share.join("we-edit")).unwrap(), b"our edit");
+    assert_eq!(fs::read(drive.share.join("they-edit")).unwrap(), b"their edit");
+}
+
+#[test]
+fn a_read_only_drive_refuses_changes() {
+    let mut drive = Drive::new("read-only", &["--read-only"]);
+    fs::write(drive.share.join("f"), b"f").unwrap();
+    drive.start();
+    assert_eq!(fs::read(drive.mnt.join("f")).unwrap(), b"f");
+    let refused = Some(Errno::ROFS.raw_os_error());
+    assert_eq!(errno(fs::write(drive.mnt.join("f"), b"g")), refused);
+    assert_eq!(errno(fs::write(drive.mnt.join("g"), b"g")), refused);
+    assert_eq!(errno(fs::remove_file(drive.mnt.join("f"))), refused);
+    assert_eq!(errno(fs::create_dir(drive.mnt.join("d"))), refused);
+    assert_eq!(errno(fs::rename(drive.mnt.join("f"), drive.mnt.join("g"))), refused);
+    drive.unmount();
+    assert_eq!(names(&drive.share), ["f"]);
+}
+
+// DESIGN.md 6: a directory and a file of the same name; whoever steps aside, no byte is lost.
+#[test]
+fn a_file_where_our_directory_was_costs_nothing() {
+    let mut drive = Drive::mounted("kind-change", &[]);
+    drive.allow("conflict");
+    fs::create_dir(drive.mnt.join("dir")).unwrap();
+    drive.sync();
+    let away = drive.scratch("away").join("dir");
+    fs::write(drive.mnt.join("dir/f"), b"kept").unwrap();
+    fs::rename(drive.share.join("dir"), &away).unwrap();
+    fs::write(drive.share.join("dir"), b"theirs").unwrap();
+    drive.sync();
+    let has = |path: PathBuf, bytes: &[u8]| fs::read(path).is_ok_and(|found| found == bytes);
+    let top = names(&drive.share);
+    assert!(top.iter().any(|name| has(drive.share.join(name).join("f"), b"kept")), "{top:?}");
+    assert!(top.iter().any(|name| has(drive.share.join(name), b"theirs")), "{top:?}");
+}
