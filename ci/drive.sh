@@ -10,7 +10,7 @@ place=$(mktemp -d "${COVEFS_TEST_DIR:-/var/tmp}/covefs-$(basename "$0" .sh).XXXX
 mkdir "$place/share" "$place/cache" "$place/mnt"
 chmod 755 "$place"
 daemon=
-trap 'end_drive' EXIT
+trap "end_drive" EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 

@@ -1,1 +1,85 @@
-fn main(){}
+//! `covefs`: mounts a file share as a local drive with a size-limited cache. This is wiring: the
+//! filesystem is in `cache`, the kernel's side in `mount`, the shares in `remote`.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod client;
+mod config;
+mod control;
+mod demo;
+mod drive;
+mod fail;
+mod helper;
+mod log;
+mod mountpoint;
+mod mounts;
+mod options;
+mod paths;
+mod place;
+mod plan;
+mod progress;
+mod registry;
+mod relay;
+mod remote;
+mod run;
+mod share;
+mod size;
+mod status;
+mod text;
+mod user;
+
+use crate::cli::{Cli, Command};
+use crate::helper::Translated;
+use crate::paths::Verb;
+use anyhow::Result;
+use clap::CommandFactory;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let code = begin().unwrap_or_else(|error| {
+        fail::report(&error);
+        fail::exit_code(&error)
+    });
+    ExitCode::from(code)
+}
+
+fn begin() -> Result<u8> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.first().is_some_and(|name| helper::is_helper(name)) {
+        match helper::translate(&arguments[1..])? {
+            Translated::Mount(line) => arguments = line,
+            Translated::Nothing => return Ok(0),
+        }
+    }
+    match cli::parse(&arguments) {
+        Ok(cli) => dispatch(cli, &arguments),
+        Err(code) => Ok(code),
+    }
+}
+
+fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
+    match cli.command {
+        Command::Mount(args) => return run::mount(&args, arguments),
+        Command::Unmount { mountpoint, wait, force } => drive::unmount(&mountpoint, wait, force)?,
+        Command::Sync { mountpoint, wait } => drive::sync(&mountpoint, wait)?,
+        Command::Status { mountpoint, all, json, watch } => {
+            status::run(mountpoint.as_deref(), all, json, watch)?;
+        }
+        Command::Conflicts { mountpoint, dismiss, json } => {
+            drive::conflicts(&mountpoint, dismiss.as_deref(), json)?;
+        }
+        Command::Hydrate(paths) => paths::run(Verb::Hydrate, &paths.paths)?,
+        Command::Evict(paths) => paths::run(Verb::Evict, &paths.paths)?,
+        Command::Pin(paths) => paths::run(Verb::Pin, &paths.paths)?,
+        Command::Unpin(paths) => paths::run(Verb::Unpin, &paths.paths)?,
+        Command::Why { path } => paths::run(Verb::Why, &[path])?,
+        Command::Resize { mountpoint, size } => drive::resize(&mountpoint, &size)?,
+        Command::Check { cache_dir, repair } => drive::check(&cache_dir, repair)?,
+        Command::Demo { check } => demo::run(check)?,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "covefs", &mut std::io::stdout());
+        }
+    }
+    Ok(0)
+}

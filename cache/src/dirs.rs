@@ -60,7 +60,7 @@ impl Vfs {
             let Some(node) = tree.child(handle.ino, &item.name)? else { continue };
             let dir = tree.need_dir(handle.ino)?;
             let ttl = self.ttl(&mut tree, &dir, Some(&item.name));
-            let attr = self.attr(&node);
+            let attr = self.stat(&mut tree, &node)?;
             drop(tree);
             let entry = Some(Entry { attr, ttl });
             if add(&DirItem { ino: node.ino, kind: node.kind, entry, ..item.clone() }) {

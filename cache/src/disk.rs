@@ -11,15 +11,19 @@ mod lock;
 mod memory;
 #[cfg(unix)]
 mod real;
+#[cfg(unix)]
+mod suitable;
 
 pub(crate) use folder::{mark_damaged, open_or_set_aside, sync_folder};
 #[cfg(unix)]
 pub use lock::{DirLock, Holder, Locked};
 pub use memory::{DiskOp, MemoryDisk};
 #[cfg(unix)]
-pub use real::{RealDisk, suitable};
+pub use real::RealDisk;
+#[cfg(unix)]
+pub use suitable::suitable;
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;
 
 use crate::ranges::RangeSet;

@@ -251,6 +251,7 @@ impl Vfs {
                     Err(error) => self.reach.give_up(&error.to_string()),
                 }
             }
+            self.resolve_all_sent().await;
             self.tree().forget_verified();
             self.reach.back();
             self.sync.hurry_once();

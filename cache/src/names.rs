@@ -74,7 +74,7 @@ impl Vfs {
         fresh!(self, tree, asked, &dir, Some(name));
         let ttl = self.ttl(&mut tree, &dir, Some(name));
         Ok(Step::Done(match tree.child(parent, name)? {
-            Some(node) => Lookup::Found(Entry { attr: self.attr(&node), ttl }),
+            Some(node) => Lookup::Found(Entry { attr: self.stat(&mut tree, &node)?, ttl }),
             None if !dir.listed && dir.base.is_some() && !self.reach.is_online() => {
                 return Err(Error::new(ErrorKind::Offline, "look up a name never listed"));
             }
@@ -91,14 +91,23 @@ impl Vfs {
         let node = tree.need(ino)?;
         let Some(place) = node.place.clone().filter(|_| ino != Ino::ROOT) else {
             let ttl = self.config.freshness;
-            return Ok(Step::Done(Entry { attr: self.attr(&node), ttl }));
+            return Ok(Step::Done(Entry { attr: self.stat(&mut tree, &node)?, ttl }));
         };
         let dir = tree.need_dir(place.parent)?;
         fresh!(self, tree, asked, &dir, Some(&place.name));
         // The answer may have changed the node.
         let node = tree.need(ino)?;
         let ttl = self.ttl(&mut tree, &dir, Some(&place.name));
-        Ok(Step::Done(Entry { attr: self.attr(&node), ttl }))
+        Ok(Step::Done(Entry { attr: self.stat(&mut tree, &node)?, ttl }))
+    }
+
+    /// The same as `attr`, with the links of a directory counted.
+    pub(crate) fn stat(&self, tree: &mut Tree, node: &Node) -> Result<Attr> {
+        let mut attr = self.attr(node);
+        if node.kind == Kind::Dir && node.place.is_some() {
+            attr.nlink = tree.dir_links(node)?;
+        }
+        Ok(attr)
     }
 
     /// Attributes as they are now; a content in use knows size and times better than its node.
@@ -194,7 +203,8 @@ impl Vfs {
             }
             self.changed(&mut tree, vec![node.clone()], Vec::new(), false)?;
         }
-        Ok(Step::Done(Entry { attr: self.attr(&node), ttl: self.config.freshness }))
+        let attr = self.stat(&mut tree, &node)?;
+        Ok(Step::Done(Entry { attr, ttl: self.config.freshness }))
     }
 
     /// Commits a change of ours to nodes and wakes sync for them.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Why a mount cannot start.
 #[derive(Debug)]
@@ -340,12 +341,22 @@ impl Vfs {
             lock: opened.lock,
             config,
         });
+        if online {
+            vfs.resolve_all_sent().await;
+        }
         vfs.begin(identity, online, replayed);
         Ok(vfs)
     }
 
     fn begin(&self, identity: ShareIdentity, online: bool, replayed: Replayed) {
         self.sync.set_debounce(self.config.debounce);
+        // Before any upload of this run: these are an earlier one's.
+        let leftovers: Vec<RemotePath> =
+            self.journal.live(|live| live.temps.iter().cloned().collect());
+        let epoch = self.journal.live(|live| {
+            live.index_epoch.max(live.absent.keys().last().copied().unwrap_or(0))
+        });
+        self.sync.index_epoch.store(epoch + 1, Ordering::SeqCst);
         if !online {
             self.reach.give_up("no answer at the start");
         }
@@ -374,7 +385,7 @@ impl Vfs {
         let vfs = self.arc();
         self.spawn("probe", async move { vfs.probe(identity).await });
         let vfs = self.arc();
-        self.spawn("leftovers", async move { vfs.remove_leftovers().await });
+        self.spawn("leftovers", async move { vfs.remove_leftovers(leftovers).await });
         let vfs = self.arc();
         self.spawn("usage", async move { vfs.watch_usage().await });
     }
@@ -397,9 +408,7 @@ impl Vfs {
     }
 
     /// Removes from the share what an earlier run of ours left half made (X2).
-    async fn remove_leftovers(&self) {
-        let temps: Vec<RemotePath> =
-            self.journal.live(|live| live.temps.iter().cloned().collect());
+    async fn remove_leftovers(&self, temps: Vec<RemotePath>) {
         for path in temps {
             if path.is_root() {
                 continue;

@@ -40,6 +40,8 @@ pub(crate) struct Tree {
     names: LruCache<Place, tokio::time::Instant>,
     /// Which content the kernel may have pages of.
     kernel_pages: LruCache<Ino, crate::attr::ContentId>,
+    /// How many directories lie in a directory; counted once, then kept in step.
+    subdirs: LruCache<Ino, u32>,
 }
 
 fn capacity(count: usize) -> NonZeroUsize {
@@ -72,6 +74,7 @@ impl Tree {
             dirs: LruCache::new(capacity(limits::DIR_INFOS)),
             names: LruCache::new(capacity(limits::DIR_INFOS)),
             kernel_pages: LruCache::new(capacity(limits::KERNEL_PAGES)),
+            subdirs: LruCache::new(capacity(limits::DIR_INFOS)),
         }
     }
 
@@ -174,7 +177,7 @@ impl Tree {
             self.forget_old(node, &mut ops)?;
         }
         for node in nodes {
-            self.store_new(node, &mut ops);
+            self.store_new(node, &mut ops)?;
         }
         self.index.apply(&ops)
     }
@@ -189,13 +192,40 @@ impl Tree {
         let Some(place) = old.place.filter(|place| node.place.as_ref() != Some(place)) else {
             return Ok(());
         };
+        self.count_subdir(old.kind, &place, false);
         let key = entry_key(place.parent, &place.name);
         ops.push(Op::Delete(Table::Entries, key));
         ops.push(Op::Delete(Table::Places, node.ino.0.to_be_bytes().to_vec()));
         Ok(())
     }
 
-    fn store_new(&mut self, node: &Node, ops: &mut Vec<Op>) {
+    fn count_subdir(&mut self, kind: Kind, place: &Place, more: bool) {
+        if kind == Kind::Dir
+            && let Some(count) = self.subdirs.get_mut(&place.parent)
+        {
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        }
+    }
+
+    /// How many names a directory has: its own, `.`, and the `..` of each directory in it.
+    pub(crate) fn dir_links(&mut self, dir: &Node) -> Result<u32> {
+        if !dir.listed {
+            return Ok(2);
+        }
+        if let Some(count) = self.subdirs.get(&dir.ino) {
+            return Ok(2 + *count);
+        }
+        let all = self.children(dir.ino, None, usize::MAX)?;
+        let count = all.iter().filter(|child| child.kind == Kind::Dir).count() as u32;
+        self.subdirs.put(dir.ino, count);
+        Ok(2 + count)
+    }
+
+    fn store_new(&mut self, node: &Node, ops: &mut Vec<Op>) -> Result<()> {
+        let stood = match node.kind {
+            Kind::Dir => self.get(node.ino)?.and_then(|old| old.place),
+            _ => None,
+        };
         self.hot.pop(&node.ino);
         self.detached.remove(&node.ino);
         if let Some(base) = &node.base
@@ -205,6 +235,9 @@ impl Tree {
         }
         match &node.place {
             Some(place) => {
+                if stood.as_ref() != Some(place) {
+                    self.count_subdir(node.kind, place, true);
+                }
                 let key = entry_key(place.parent, &place.name);
                 let number = node.ino.0.to_be_bytes().to_vec();
                 ops.push(Op::Put(Table::Entries, key.clone(), encode(node)));
@@ -215,6 +248,7 @@ impl Tree {
                 self.detached.insert(node.ino, node.clone());
             }
         }
+        Ok(())
     }
 
     /// Drops a node for good.
@@ -227,6 +261,7 @@ impl Tree {
             self.moved.remove(&base.place);
         }
         if let Some(place) = &old.place {
+            self.count_subdir(old.kind, place, false);
             ops.push(Op::Delete(Table::Entries, entry_key(place.parent, &place.name)));
             ops.push(Op::Delete(Table::Places, ino.0.to_be_bytes().to_vec()));
         }
@@ -326,10 +361,5 @@ impl Tree {
     /// The kernel's pages of this node are not true any more.
     pub(crate) fn kernel_forgets(&mut self, ino: Ino) {
         self.kernel_pages.pop(&ino);
-    }
-
-    /// Nodes without a place.
-    pub(crate) fn detached(&self) -> impl Iterator<Item = &Node> {
-        self.detached.values()
     }
 }

@@ -2,11 +2,14 @@
 
 use super::machine::{self, is_mounted};
 use super::{run, wait};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// From the start of the process to a mount that answers.
@@ -18,13 +21,43 @@ const DRAIN: Duration = Duration::from_secs(300);
 /// The site's name, as conflict copies show it.
 pub const SITE: &str = "testsite";
 
+/// The running process. A thread waits for its end, so that nobody who looks at its id takes a
+/// process that ended for one that runs.
+struct Daemon {
+    id: u32,
+    /// Means this very process even when its number is used again.
+    handle: OwnedFd,
+    ended: JoinHandle<ExitStatus>,
+}
+
+impl Daemon {
+    fn of(mut child: Child) -> Daemon {
+        let id = child.id();
+        let pid = Pid::from_child(&child);
+        let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let ended = std::thread::spawn(move || child.wait().unwrap());
+        Daemon { id, handle, ended }
+    }
+
+    /// SIGKILL, unless it ended before.
+    fn kill(self) -> ExitStatus {
+        let _ = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
+        self.status()
+    }
+
+    /// Waits for its end.
+    fn status(self) -> ExitStatus {
+        self.ended.join().unwrap()
+    }
+}
+
 pub struct Drive {
     root: PathBuf,
     pub share: PathBuf,
     pub cache: PathBuf,
     pub mnt: PathBuf,
     args: Vec<String>,
-    daemon: Option<Child>,
+    daemon: Option<Daemon>,
     allowed: Vec<&'static str>,
 }
 
@@ -88,7 +121,8 @@ impl Drive {
         command.arg("--cache-dir").arg(&self.cache).arg("--log").arg(self.log_file());
         command.args(&self.args).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        self.daemon = Some(command.spawn().expect("setpriv (package util-linux) runs"));
+        let child = command.spawn().expect("setpriv (package util-linux) runs");
+        self.daemon = Some(Daemon::of(child));
         wait::until("the drive is mounted", START, || {
             self.assert_alive();
             is_mounted(&self.mnt)
@@ -103,22 +137,19 @@ impl Drive {
     }
 
     pub fn pid(&self) -> u32 {
-        self.daemon.as_ref().expect("started").id()
+        self.daemon.as_ref().expect("started").id
     }
 
     fn assert_alive(&mut self) {
-        let ended = self.daemon.as_mut().expect("started").try_wait().unwrap();
-        if let Some(status) = ended {
-            self.daemon = None;
+        if self.daemon.as_ref().expect("started").ended.is_finished() {
+            let status = self.daemon.take().expect("started").status();
             panic!("covefs mount ended with {status}:\n{}", self.said());
         }
     }
 
     /// Ends the process with SIGKILL; its mount stays, dead.
     pub fn kill(&mut self) {
-        let mut daemon = self.daemon.take().expect("started");
-        daemon.kill().unwrap();
-        daemon.wait().unwrap();
+        self.daemon.take().expect("started").kill();
     }
 
     /// Takes a dead mount out of the way.
@@ -169,18 +200,13 @@ impl Drive {
     /// `covefs unmount`; the process must end by itself, with success.
     pub fn unmount(&mut self) {
         self.covefs("unmount", &[]);
-        let mut daemon = self.daemon.take().expect("started");
-        let mut status = None;
-        let ended = wait::try_until(STOP, || {
-            status = daemon.try_wait().unwrap();
-            status.is_some()
-        });
-        if !ended {
-            self.daemon = Some(daemon);
+        let daemon = self.daemon.as_ref().expect("started");
+        if !wait::try_until(STOP, || daemon.ended.is_finished()) {
             panic!("the process still runs {STOP:?} after unmount:\n{}", self.said());
         }
+        let status = self.daemon.take().expect("started").status();
         assert!(!is_mounted(&self.mnt), "unmounted");
-        assert!(status.is_some_and(|status| status.success()), "{status:?}:\n{}", self.said());
+        assert!(status.success(), "ended with {status}:\n{}", self.said());
     }
 
     /// Uploads, unmounts and removes the cache: what counts now is the share alone.
@@ -243,9 +269,8 @@ impl Drive {
 
 impl Drop for Drive {
     fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
+        if let Some(daemon) = self.daemon.take() {
+            daemon.kill();
         }
         self.detach();
         let unexpected = self.unexpected();

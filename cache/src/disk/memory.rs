@@ -6,11 +6,13 @@
 //! good, as Linux does. Handles from before a crash or a power cut answer every call with an error.
 
 mod image;
+mod state;
 
 use super::{Disk, DiskFile, DiskSpace, Listed};
 use crate::ranges::RangeSet;
 use image::{Image, PAGE, Random};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use state::{Fault, NameChange, State};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -36,36 +38,6 @@ pub enum DiskOp {
 #[derive(Clone)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
-}
-
-struct State {
-    files: HashMap<u64, Image>,
-    names: BTreeMap<String, u64>,
-    /// What the names are after a power cut, but for the changes in `unsynced`.
-    durable: BTreeMap<String, u64>,
-    unsynced: Vec<NameChange>,
-    next: u64,
-    boot: u64,
-    /// Counts crashes and power cuts; a handle of an earlier life is dead.
-    life: u64,
-    capacity: u64,
-    faults: Vec<Fault>,
-    ops_left: Option<u64>,
-    bytes_left: Option<u64>,
-    killed: bool,
-}
-
-#[derive(Clone)]
-enum NameChange {
-    Put(String, u64),
-    Remove(String),
-    Rename(String, String, u64),
-}
-
-struct Fault {
-    op: DiskOp,
-    skip: u64,
-    kind: io::ErrorKind,
 }
 
 impl MemoryDisk {
@@ -152,101 +124,6 @@ impl MemoryDisk {
     }
 }
 
-impl NameChange {
-    fn apply(self, names: &mut BTreeMap<String, u64>) {
-        match self {
-            NameChange::Put(name, id) => {
-                names.insert(name, id);
-            }
-            NameChange::Remove(name) => {
-                names.remove(&name);
-            }
-            NameChange::Rename(from, to, id) => {
-                names.remove(&from);
-                names.insert(to, id);
-            }
-        }
-    }
-
-    fn touches(&self, dir: &str) -> bool {
-        match self {
-            NameChange::Put(name, _) | NameChange::Remove(name) => parent(name) == dir,
-            NameChange::Rename(from, to, _) => parent(from) == dir || parent(to) == dir,
-        }
-    }
-}
-
-impl State {
-    /// Called first by every operation; `op` is `None` for those that change and fail nothing.
-    fn enter(&mut self, op: Option<DiskOp>) -> io::Result<()> {
-        if self.killed {
-            return Err(io::Error::other("the process was killed"));
-        }
-        let Some(op) = op else { return Ok(()) };
-        if op != DiskOp::Read
-            && let Some(left) = &mut self.ops_left
-        {
-            if *left == 0 {
-                self.killed = true;
-                return Err(io::Error::other("the process was killed"));
-            }
-            *left -= 1;
-        }
-        if let Some(at) = self.faults.iter().position(|fault| fault.op == op) {
-            if self.faults[at].skip == 0 {
-                let fault = self.faults.remove(at);
-                return Err(io::Error::new(fault.kind, "a failure played by the test"));
-            }
-            self.faults[at].skip -= 1;
-        }
-        Ok(())
-    }
-
-    fn begin_life(&mut self) {
-        self.life += 1;
-        self.faults.clear();
-        (self.ops_left, self.bytes_left, self.killed) = (None, None, false);
-        for image in self.files.values_mut() {
-            image.handles = 0;
-        }
-        self.collect();
-    }
-
-    /// Drops files that neither a name, nor a name that a power cut may bring back, nor a handle
-    /// leads to.
-    fn collect(&mut self) {
-        let mut kept: HashSet<u64> = self.names.values().copied().collect();
-        kept.extend(self.durable.values());
-        for change in &self.unsynced {
-            if let NameChange::Put(_, id) | NameChange::Rename(_, _, id) = change {
-                kept.insert(*id);
-            }
-        }
-        self.files.retain(|id, image| image.handles > 0 || kept.contains(id));
-    }
-
-    fn change(&mut self, change: NameChange) {
-        change.clone().apply(&mut self.names);
-        self.unsynced.push(change);
-    }
-
-    /// What the files that have a name or a handle leave of the capacity.
-    fn free(&self) -> u64 {
-        // Counting all files at every write is too slow for a test that does not fill the disk.
-        if self.capacity == u64::MAX {
-            return u64::MAX;
-        }
-        let named: HashSet<&u64> = self.names.values().collect();
-        let counted =
-            self.files.iter().filter(|(id, image)| image.handles > 0 || named.contains(id));
-        self.capacity.saturating_sub(counted.map(|(_, image)| image.allocated()).sum())
-    }
-
-    fn find(&self, path: &str) -> io::Result<u64> {
-        self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
 impl Disk for MemoryDisk {
     fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
@@ -309,11 +186,10 @@ impl Disk for MemoryDisk {
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state();
         state.enter(Some(DiskOp::SyncDir))?;
-        let (now, later) = std::mem::take(&mut state.unsynced)
-            .into_iter()
-            .partition(|change: &NameChange| change.touches(dir));
+        let changes = std::mem::take(&mut state.unsynced).into_iter();
+        let (now, later): (Vec<_>, Vec<_>) = changes.partition(|change| change.touches(dir));
         state.unsynced = later;
-        for change in Vec::from(now) {
+        for change in now {
             change.apply(&mut state.durable);
         }
         state.collect();

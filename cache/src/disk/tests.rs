@@ -1,5 +1,7 @@
 //! What every disk promises, and what the one in memory does when a test says so.
 
+#![cfg(unix)]
+
 use super::*;
 
 const PAGE: u64 = 4096;

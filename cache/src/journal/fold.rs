@@ -54,6 +54,7 @@ impl Live {
             .chain(self.conflicts.into_values().map(Record::Conflict))
             .chain(self.temps.into_iter().map(Record::Temp))
             .chain(self.suspects.into_iter().map(Record::Suspect))
+            .chain(self.sent.into_values().map(|sent| Record::Sent(Box::new(sent))))
     }
 
     /// About how many bytes its records take.
@@ -69,7 +70,7 @@ impl Live {
         let absent: usize = absent.map(|set| 16 + ranges(set.range_count())).sum();
         let paths = self.pins.iter().chain(&self.temps);
         let paths: usize = paths.map(|path| 4 + path.as_bytes().len()).sum();
-        let rest = 256 * self.conflicts.len() + 12 * self.suspects.len();
+        let rest = 256 * self.conflicts.len() + 12 * self.suspects.len() + 64 * self.sent.len();
         (nodes + contents + absent + paths + rest) as u64
     }
 }

@@ -1,7 +1,7 @@
 //! How the journal lies on the disk: segments of frames, frames of records. Little-endian.
 //!
 //! ```text
-//!   segment  magic 8 │ format u32 │ kind u32 │ number u64 │ end u64 │ crc u32 │ 0 u32 │ frame, …
+//!   segment  magic 8 │ format u32 │ kind u32 │ number u64 │ end u64 │ 0 u32 │ crc u32 │ frame, …
 //!   frame    length u32 │ crc u32 │ boot u64 │ length bytes of postcard: Vec<Record>
 //! ```
 //!
@@ -53,8 +53,8 @@ impl Header {
         bytes[12..16].copy_from_slice(&kind.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
         bytes[24..32].copy_from_slice(&end.to_le_bytes());
-        let crc = crc32fast::hash(&bytes[..32]);
-        bytes[32..36].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..36]);
+        bytes[36..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
@@ -62,7 +62,7 @@ impl Header {
         let bytes = bytes.get(..SEGMENT_HEADER as usize)?;
         if bytes[..8] != MAGIC
             || u32_at(bytes, 8) != FORMAT
-            || u32_at(bytes, 32) != crc32fast::hash(&bytes[..32])
+            || u32_at(bytes, 36) != crc32fast::hash(&bytes[..36])
         {
             return None;
         }
@@ -154,6 +154,10 @@ impl Reader {
         Ok(Reader { file, number, len, buffer: Vec::new(), start: 0 })
     }
 
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
     pub fn header(&mut self) -> io::Result<Option<Header>> {
         Ok(Header::decode(self.bytes(0, SEGMENT_HEADER as usize)?))
     }
@@ -205,7 +209,7 @@ impl Reader {
     /// follows and pass for torn). If this boot wrote it, no power cut can have taken its pages, so
     /// then the file has to end before it does. Whatever is not surely torn is damage: wrong that
     /// way round, some files end up in `recovered/`; the other way round, some are deleted.
-    pub fn tail(&mut self, offset: u64, boots: &[u64], this_boot: u64) -> io::Result<Tail> {
+    pub fn tail(&mut self, offset: u64, this_boot: u64) -> io::Result<Tail> {
         let Some(end) = self.last_byte(offset)? else { return Ok(Tail::Clean) };
         if end <= offset + FRAME_HEADER as u64 {
             return Ok(Tail::Torn);
@@ -217,7 +221,7 @@ impl Reader {
         if !fits || (boot == this_boot && self.len >= claimed) {
             return Ok(Tail::Damage);
         }
-        Ok(if self.frame_within(offset + 1..end, boots)? { Tail::Damage } else { Tail::Torn })
+        Ok(if self.frame_within(offset + 1..end)? { Tail::Damage } else { Tail::Torn })
     }
 
     /// The end of the last byte from `offset` on that is not zero.
@@ -238,9 +242,9 @@ impl Reader {
         Ok(found)
     }
 
-    /// Whether a good frame of one of these boots begins in the range, or it would take too long
-    /// to be sure that none does.
-    fn frame_within(&mut self, range: std::ops::Range<u64>, boots: &[u64]) -> io::Result<bool> {
+    /// Whether a good frame begins in the range, or it would take too long to be sure that none
+    /// does.
+    fn frame_within(&mut self, range: std::ops::Range<u64>) -> io::Result<bool> {
         // A payload made to look like many frames must not stop a mount.
         let mut budget = 16 * limits::JOURNAL_FRAME;
         for at in range {
@@ -250,7 +254,7 @@ impl Reader {
             }
             let length = u64::from(u32_at(header, 0));
             let room = self.len - at - FRAME_HEADER as u64;
-            if !boots.contains(&u64_at(self.bytes(at, FRAME_HEADER)?, 8)) || length > room {
+            if length == 0 || length > room.min(limits::JOURNAL_FRAME) {
                 continue;
             }
             if length > budget || matches!(self.frame(at)?, Found::Frame { .. }) {
@@ -261,9 +265,9 @@ impl Reader {
         Ok(false)
     }
 
-    /// Whether there is nothing in it at all: it was made and not begun.
-    pub fn is_blank(&mut self) -> io::Result<bool> {
-        Ok(self.last_byte(0)?.is_none())
+    /// Whether its header was never written whole.
+    pub fn is_unbegun(&mut self) -> io::Result<bool> {
+        Ok(self.len < SEGMENT_HEADER || self.last_byte(0)?.is_none())
     }
 }
 

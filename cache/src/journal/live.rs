@@ -3,7 +3,7 @@
 //! Every record is applied here by the same code when it is appended and when it is replayed, so
 //! the two cannot differ. Any sequence of records is accepted: the log may begin anywhere.
 
-use super::record::{ConflictRecord, ContentSet, Record};
+use super::record::{ConflictRecord, ContentSet, Record, SentRecord};
 use crate::attr::{ContentId, Ino};
 use crate::node::Node;
 use crate::ranges::RangeSet;
@@ -23,6 +23,8 @@ pub(crate) struct Live {
     pub conflicts: BTreeMap<u64, ConflictRecord>,
     pub temps: HashSet<RemotePath>,
     pub suspects: HashSet<Ino>,
+    /// Uploads whose outcome may be unknown, by node.
+    pub sent: HashMap<Ino, SentRecord>,
     /// What was punched out, by epoch, until the index knows (D3).
     pub absent: BTreeMap<u64, HashMap<ContentId, RangeSet>>,
     /// The last epoch the index is known to have flushed: one that says less is an older one.
@@ -220,6 +222,12 @@ impl Live {
             }
             Record::TempGone(path) => {
                 self.temps.remove(path);
+            }
+            Record::Sent(sent) => {
+                self.sent.insert(sent.ino, (**sent).clone());
+            }
+            Record::SentGone(ino) => {
+                self.sent.remove(ino);
             }
             Record::Follows { .. } => {}
             _ => self.apply_to_content(record),

@@ -2,7 +2,7 @@
 
 use crate::attr::{ContentId, Ino};
 use crate::journal::live::LiveContent;
-use crate::node::Node;
+use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
 use covefs_remote::{RemotePath, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,24 @@ pub(crate) enum Record {
     /// What a power cut may have taken from this content was looked at: these ranges are lost and
     /// are the base's again, the rest is here (J6).
     Settled { content: ContentId, lost: Vec<ByteRange> },
+    /// An upload is about to be put in place; until it is known whether it was, this is how the
+    /// share would show it (S4).
+    Sent(Box<SentRecord>),
+    /// The outcome of that upload is known.
+    SentGone(Ino),
+}
+
+/// An upload whose outcome may be unknown.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct SentRecord {
+    pub ino: Ino,
+    pub content: ContentId,
+    /// The last generation that it holds.
+    pub generation: u64,
+    /// Where it was to be.
+    pub place: Place,
+    pub size: u64,
+    pub mtime: Timestamp,
 }
 
 /// One of the sets of a content, in `ContentRanges`. The number is a generation.

@@ -26,6 +26,8 @@ use std::io;
 
 const MARK: &str = "journal/damaged";
 const BAD: &str = "journal.bad-";
+/// No `Follows` alone in a frame is longer.
+const FIRST_FRAME: u64 = FRAME_HEADER as u64 + 2 + 2 * 10;
 
 /// An open journal.
 pub(super) struct Opened {
@@ -112,8 +114,8 @@ impl Replay {
                 Some(header) if header.number == *number => {
                     self.segment(&mut reader, header, is_last, boot)?
                 }
-                // Made for the next fold, and the machine stopped before it was begun.
-                None if is_last && reader.is_blank()? => None,
+                // Made for a fold, and stopped before its header was written: `go_on` removes it.
+                None if is_last && reader.is_unbegun()? => None,
                 _ => Some(Stop::Damage { number: *number, reason: "bad segment header" }),
             };
             if self.stop.is_some() {
@@ -146,14 +148,17 @@ impl Replay {
         let tail = match header.kind {
             Kind::Fold { end } if end == at => Tail::Clean,
             Kind::Fold { .. } => return damage("a folded segment is cut short"),
-            Kind::Log => reader.tail(at, &self.known_boots(boot), boot)?,
+            Kind::Log => reader.tail(at, boot)?,
         };
         match tail {
-            // Begun for a fold and not appended to, or its first frame was under way: `go_on`
-            // removes it.
-            Tail::Clean | Tail::Torn if is_first && !is_fold && is_last => return Ok(None),
+            // Begun for a fold and not appended to: `go_on` removes it.
+            Tail::Clean if is_first && !is_fold && is_last => return Ok(None),
+            // Its first frame, which is a short one, was under way: the same.
+            Tail::Torn if is_first && is_last && reader.len() < at + FIRST_FRAME => {
+                return Ok(None);
+            }
             Tail::Clean if is_first && !is_fold => return damage("an empty segment"),
-            Tail::Torn if !is_last => return damage("a frame is cut short"),
+            Tail::Torn if is_first || !is_last => return damage("a frame is cut short"),
             Tail::Damage => return damage("a bad frame"),
             Tail::Clean | Tail::Torn => {}
         }
@@ -183,10 +188,6 @@ impl Replay {
             self.live.apply(record);
         }
         self.frames += 1;
-    }
-
-    fn known_boots(&self, boot: u64) -> Vec<u64> {
-        self.boots.iter().copied().chain([boot]).collect()
     }
 
     /// Goes on where the log ends: in its last segment, or in a new one behind a fold.

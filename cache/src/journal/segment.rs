@@ -94,7 +94,7 @@ impl Segment {
         let ahead = self.allocated.saturating_sub(self.end);
         let kept = if room == Room::Usual { limits.reserve_bytes } else { 0 };
         let fits = ahead >= len + kept;
-        if ahead >= limits.ahead_bytes / 4 * 3 && fits || self.end < self.ask_again && fits {
+        if fits && (ahead >= limits.ahead_bytes / 4 * 3 || self.end < self.ask_again) {
             return Ok(false);
         }
         let wanted = self.end + len + limits.ahead_bytes;

@@ -6,7 +6,6 @@
 
 use super::plan::View;
 use super::run::Outcome;
-use super::source::Settled;
 use crate::attr::Notice;
 use crate::error::Result;
 use crate::file::File;
@@ -16,7 +15,7 @@ use crate::node::{Base, Node, Place};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{
-    Attrs, Error as RemoteError, ErrorKind as RemoteKind, Existence, Kind, Metadata, Remote,
+    Error as RemoteError, ErrorKind as RemoteKind, Existence, Kind, Metadata, Remote,
     RemotePath,
 };
 use futures_util::StreamExt;
@@ -122,10 +121,8 @@ impl Vfs {
             }
             generation
         };
-        let settled = Settled { generation, attrs: Attrs::default() };
         let occupant = view.occupant.as_ref();
-        let none = RemotePath::root();
-        self.uploaded(&view.node, file, place.clone(), found, &settled, occupant, none)?;
+        self.uploaded(&view.node, file, place.clone(), found, generation, occupant, Vec::new())?;
         // Times and modes were not compared: they go up as a change of their own.
         let mut tree = self.tree();
         if let Some(mut node) = tree.get(view.node.ino)?.filter(|node| node.place.is_some()) {

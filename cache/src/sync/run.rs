@@ -117,6 +117,7 @@ impl Vfs {
 
     /// Looks at a node, plans, and does one step.
     async fn step(&self, ino: Ino, urgent: bool) -> Result<Outcome> {
+        self.resolve_sent(ino).await?;
         let Some(view) = self.view(ino, urgent)? else { return Ok(Outcome::Done) };
         let action = plan(&view);
         tracing::debug!(ino = ino.0, ?action, "sync");

@@ -5,13 +5,15 @@
 //!                              └─ no ─► settled: from here on changes are the next upload's (S1)
 //! ```
 
-use crate::file::{File, Frozen};
+use crate::file::{Content, File, Frozen};
+use crate::journal::{Record, SentRecord};
 use crate::limits;
+use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
 use crate::vfs::Vfs;
 use async_trait::async_trait;
 use bytes::Bytes;
-use covefs_remote::{Attrs, Error, ErrorKind, Result, Round, Source};
+use covefs_remote::{Attrs, Error, ErrorKind, Result, Round, Source, Timestamp};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +21,8 @@ use std::sync::{Arc, Mutex};
 pub(super) struct Upload {
     pub vfs: Arc<Vfs>,
     pub file: Arc<File>,
+    /// Where it is to be.
+    place: Place,
     size: u64,
     data: Vec<Range<u64>>,
     state: Mutex<Sending>,
@@ -27,19 +31,13 @@ pub(super) struct Upload {
 struct Sending {
     rounds: usize,
     sent_size: u64,
-    settled: Option<Settled>,
-}
-
-/// What the share has when the upload succeeds.
-#[derive(Clone)]
-pub(super) struct Settled {
-    pub generation: u64,
-    pub attrs: Attrs,
+    /// The last generation that is sent, once that is certain.
+    settled: Option<u64>,
 }
 
 impl Upload {
     /// Freezes what is dirty now.
-    pub(super) fn begin(vfs: Arc<Vfs>, file: Arc<File>) -> Self {
+    pub(super) fn begin(vfs: Arc<Vfs>, file: Arc<File>, place: Place) -> Self {
         let (size, data) = {
             let mut content = file.lock();
             let ranges = std::mem::take(&mut content.dirty);
@@ -48,12 +46,12 @@ impl Upload {
             (content.size, content.zeros.missing(&(0..content.size)))
         };
         let state = Mutex::new(Sending { rounds: 0, sent_size: size, settled: None });
-        Upload { vfs, file, size, data, state }
+        Upload { vfs, file, place, size, data, state }
     }
 
-    /// What was sent, if the share asked to the end.
-    pub(super) fn settled(&self) -> Option<Settled> {
-        self.state.lock().unwrap_or_else(|p| p.into_inner()).settled.clone()
+    /// The last generation that was sent, if the share asked to the end.
+    pub(super) fn settled(&self) -> Option<u64> {
+        self.state.lock().unwrap_or_else(|p| p.into_inner()).settled
     }
 
     /// The upload failed: what was frozen is dirty as before, writes go on.
@@ -68,36 +66,23 @@ impl Upload {
         self.file.changed.notify_waiters();
     }
 
-    fn round(&self) -> Round {
+    fn round(&self) -> Result<Round> {
         let mut tree = self.vfs.tree();
         let mut content = self.file.lock();
         let mut state = self.state.lock().unwrap_or_else(|p| p.into_inner());
         if content.dirty.is_empty() && content.size == state.sent_size {
+            let node = tree.get(self.file.node()).ok().flatten();
+            let attrs = attrs_of(node, content.mtime);
             let generation = content.generation;
+            // Known before it is in place: a crash or a lost answer finds it again (S4).
+            self.journal_sent(&content, generation)?;
             content.generation += 1;
             content.cut_since = Some(content.size);
             content.held = false;
-            let node = tree.get(self.file.node()).ok().flatten();
-            let mtime = content.mtime;
-            let attrs = match node {
-                Some(node) => {
-                    let new = node.base.is_none();
-                    let dirty = node.dirty_attrs;
-                    Attrs {
-                        mode: (new || dirty.mode).then_some(node.mode),
-                        uid: (new || dirty.owner).then_some(node.uid),
-                        gid: (new || dirty.owner).then_some(node.gid),
-                        mtime: Some(mtime),
-                        atime: (new || dirty.times).then_some(node.atime),
-                        xattrs: node.xattrs.filter(|_| new || dirty.xattrs),
-                    }
-                }
-                None => Attrs { mtime: Some(mtime), ..Attrs::default() },
-            };
-            state.settled = Some(Settled { generation, attrs: attrs.clone() });
+            state.settled = Some(generation);
             drop(content);
             self.file.changed.notify_waiters();
-            return Round::Settled(attrs);
+            return Ok(Round::Settled(attrs));
         }
         let again: RangeSet = std::mem::take(&mut content.dirty);
         content.generation += 1;
@@ -109,7 +94,37 @@ impl Upload {
         if let Some(frozen) = &mut content.frozen {
             frozen.ranges.union_with(&again);
         }
-        Round::Resend { size: content.size, ranges }
+        Ok(Round::Resend { size: content.size, ranges })
+    }
+
+    fn journal_sent(&self, content: &Content, generation: u64) -> Result<()> {
+        let sent = Record::Sent(Box::new(SentRecord {
+            ino: self.file.node(),
+            content: self.file.id,
+            generation,
+            place: self.place.clone(),
+            size: content.size,
+            mtime: content.mtime,
+        }));
+        self.vfs.journal.append_freeing(&[sent]).map_err(|error| {
+            Error::new(ErrorKind::Source, "journal an upload", &Default::default())
+                .caused_by(error)
+        })
+    }
+}
+
+/// What the upload sets beside the bytes: all of a new node, else what is dirty.
+fn attrs_of(node: Option<Node>, mtime: Timestamp) -> Attrs {
+    let Some(node) = node else { return Attrs { mtime: Some(mtime), ..Attrs::default() } };
+    let new = node.base.is_none();
+    let dirty = node.dirty_attrs;
+    Attrs {
+        mode: (new || dirty.mode).then_some(node.mode),
+        uid: (new || dirty.owner).then_some(node.uid),
+        gid: (new || dirty.owner).then_some(node.gid),
+        mtime: Some(mtime),
+        atime: (new || dirty.times).then_some(node.atime),
+        xattrs: node.xattrs.filter(|_| new || dirty.xattrs),
     }
 }
 
@@ -136,6 +151,6 @@ impl Source for Upload {
     }
 
     async fn next_round(&self) -> Result<Round> {
-        Ok(self.round())
+        self.round()
     }
 }

@@ -2,14 +2,14 @@
 
 use super::plan::View;
 use super::run::{Outcome, settle_attrs};
-use super::source::{Settled, Upload};
+use super::source::Upload;
 use crate::error::Result;
 use crate::file::File;
 use crate::journal::Record;
 use crate::limits;
 use crate::node::{Base, Node, Place};
 use crate::vfs::Vfs;
-use covefs_remote::{Expect, Metadata, Remote, RemotePath};
+use covefs_remote::{Existence, Expect, Metadata, Remote};
 use std::sync::Arc;
 
 impl Vfs {
@@ -33,22 +33,27 @@ impl Vfs {
         let temp_path = parent.join(&temp);
         // Known before it is made, so that a crash leaves nothing for ever (X2).
         self.journal.append_freeing(&[Record::Temp(temp_path.clone())])?;
-        let upload = Arc::new(Upload::begin(self.arc(), file.clone()));
+        let upload = Arc::new(Upload::begin(self.arc(), file.clone(), place.clone()));
         let mut thaw = Thaw(Some(upload.clone()));
         let sent = self.remote.replace(&path, upload.clone(), expect, &temp).await;
         match (sent, upload.settled()) {
-            (Ok(metadata), Some(settled)) => {
+            (Ok(metadata), Some(generation)) => {
                 thaw.0 = None;
                 let replaced = view.occupant.as_ref();
-                self.uploaded(node, &file, place, &metadata, &settled, replaced, temp_path)?;
+                let gone = vec![Record::TempGone(temp_path)];
+                self.uploaded(node, &file, place, &metadata, generation, replaced, gone)?;
                 Ok(Outcome::Again)
             }
             (Ok(_), None) => Ok(Outcome::Later(limits::RETRY_FIRST)),
             (Err(error), _) => {
                 drop(thaw);
-                if !error.kind.is_transient() {
-                    self.journal.append_freeing(&[Record::TempGone(temp_path)])?;
+                if error.kind.is_transient() {
+                    // Whether it was put in place nobody knows: the next step asks first.
+                    self.reach.failed(error.kind);
+                    return Err(error.into());
                 }
+                let gone = [Record::TempGone(temp_path), Record::SentGone(node.ino)];
+                self.journal.append_freeing(&gone)?;
                 self.resolve_replace(view, &file, &place, &path, error).await
             }
         }
@@ -62,9 +67,9 @@ impl Vfs {
         file: &Arc<File>,
         place: Place,
         metadata: &Metadata,
-        settled: &Settled,
+        generation: u64,
         replaced: Option<&Node>,
-        temp: RemotePath,
+        mut records: Vec<Record>,
     ) -> Result<()> {
         let mut tree = self.tree();
         let current = tree.get(before.ino)?.filter(|node| !node.is_nothing());
@@ -76,7 +81,8 @@ impl Vfs {
             old.base = None;
             nodes.push(old);
         }
-        let mut records = vec![Record::TempGone(temp)];
+        records.push(Record::SentGone(before.ino));
+        let always = records.len();
         {
             let mut content = file.lock();
             content.frozen = None;
@@ -101,7 +107,6 @@ impl Vfs {
             } else {
                 content.base_end = size.min(cut).min(content.size);
                 content.oldest_dirty = Some(tokio::time::Instant::now());
-                let generation = settled.generation;
                 let id = file.id;
                 records.push(Record::CleanUpTo { content: id, generation, base_end: size });
             }
@@ -109,7 +114,7 @@ impl Vfs {
                 node.dirty_content = !clean;
             } else {
                 node.dirty_content = false;
-                records.truncate(1);
+                records.truncate(always);
             }
         }
         node.base = Some(Base { place, version: metadata.version, young: false });
@@ -123,6 +128,102 @@ impl Vfs {
         file.changed.notify_waiters();
         self.space.freed.notify_waiters();
         Ok(())
+    }
+
+    /// Finds out what became of an upload whose answer was lost, or never came because we died
+    /// (S4): it is ours if size and time are those we set and it is not what was there before.
+    pub(super) async fn resolve_sent(&self, ino: crate::attr::Ino) -> Result<()> {
+        let Some(sent) = self.journal.live(|live| live.sent.get(&ino).cloned()) else {
+            return Ok(());
+        };
+        let path = self.tree().remote_path_of(&sent.place)?;
+        let found = match path {
+            Some(path) => match self.remote.stat(&path).await {
+                Ok(found) => Some(found),
+                Err(error) if error.kind.existence() == Existence::Gone => None,
+                Err(error) => {
+                    self.reach.failed(error.kind);
+                    return Err(error.into());
+                }
+            },
+            None => None,
+        };
+        let gone = Record::SentGone(ino);
+        let node = self.tree().get(ino)?;
+        let known = node.as_ref().and_then(|node| node.base.as_ref()).map(|base| base.version);
+        let ours = found.filter(|found| {
+            (found.size, found.mtime) == (sent.size, sent.mtime)
+                && known.is_none_or(|known| !known.same_content(&found.version))
+        });
+        let Some(found) = ours else {
+            return self.journal.append_freeing(&[gone]);
+        };
+        tracing::info!(ino = ino.0, "an upload whose answer was lost had arrived");
+        let replaced = self.tree().base_child(&sent.place)?.filter(|other| other.ino != ino);
+        match node.filter(|node| node.content == Some(sent.content)) {
+            Some(node) => {
+                let file = {
+                    let mut tree = self.tree();
+                    self.file_of(&mut tree, node.clone())?
+                };
+                let later = self.journal.live(|live| {
+                    let content = live.contents.get(&sent.content);
+                    let mut generations = content.map(|c| c.generations.clone()).unwrap_or_default();
+                    generations.split_off(&(sent.generation + 1))
+                });
+                {
+                    let mut content = file.lock();
+                    content.dirty = Default::default();
+                    content.zeros = Default::default();
+                    for ranges in later.values() {
+                        content.dirty.union_with(&ranges.dirty);
+                        content.zeros.union_with(&ranges.zeros);
+                    }
+                    content.cut_since = Some(content.base_end.min(content.size));
+                    if later.is_empty() {
+                        content.cut_since = Some(content.size);
+                    }
+                }
+                let place = sent.place.clone();
+                self.uploaded(
+                    &node,
+                    &file,
+                    place,
+                    &found,
+                    sent.generation,
+                    replaced.as_ref(),
+                    Vec::new(),
+                )
+            }
+            None => {
+                // Removed here meanwhile: the share has something to remove.
+                let mut ghost = self.node_from(sent.place.clone(), &found);
+                ghost.place = None;
+                ghost.change = self.next_change();
+                let mut tree = self.tree();
+                let mut nodes = Vec::new();
+                if let Some(mut old) = replaced {
+                    old.base = None;
+                    nodes.push(old);
+                }
+                nodes.push(ghost);
+                self.commit(&mut tree, &nodes, vec![gone], true)?;
+                drop(tree);
+                self.after_commit(&nodes);
+                Ok(())
+            }
+        }
+    }
+
+    /// The same for all of them, before anything else is believed of the share.
+    pub(crate) async fn resolve_all_sent(&self) {
+        let sent: Vec<crate::attr::Ino> =
+            self.journal.live(|live| live.sent.keys().copied().collect());
+        for ino in sent {
+            if let Err(error) = self.resolve_sent(ino).await {
+                tracing::warn!(%error, ino = ino.0, "the outcome of an upload stays unknown");
+            }
+        }
     }
 
     /// What became clean may be evicted from now on.

@@ -28,17 +28,15 @@ pub(super) struct Rename {
 /// Moves an entry.
 pub(super) fn rename(view: &View, wanted: &Rename) -> Outcome<Metadata> {
     let Rename { from, to, .. } = wanted;
+    let source = view.place(from)?;
+    find(view, &source, &wanted.version)?;
+    let about_to = |fail: Fail| fail.about(to);
+    let place = view.place(to).map_err(about_to)?;
     if from != to && to.is_within(from) {
         return Err(ErrorKind::Unsupported.into());
     }
-    let source = view.place(from)?;
-    let about_to = |fail: Fail| fail.about(to);
-    let place = view.place(to).map_err(about_to)?;
     let turn = Turn::take(&[&source, &place]);
-    let moved = source.facts()?;
-    if !moved.version(view.dev).same_object(&wanted.version) {
-        return Err(ErrorKind::VersionChanged.into());
-    }
+    let moved = find(view, &source, &wanted.version)?;
     let target = place.facts_if_any().map_err(|errno| about_to(errno.into()))?;
     // A file system that folds case finds the entry itself under its new name.
     let is_itself = wanted.folds_case
@@ -56,6 +54,15 @@ pub(super) fn rename(view: &View, wanted: &Rename) -> Outcome<Metadata> {
     swap::sync_dir(&place)?;
     swap::sync_dir(&source)?;
     stat::stat(view, to).map_err(about_to)
+}
+
+/// What has this name, if it is the object that `version` names.
+fn find(view: &View, place: &Place<'_>, version: &Version) -> Outcome<Facts> {
+    let facts = place.facts()?;
+    match facts.version(view.dev).same_object(version) {
+        true => Ok(facts),
+        false => Err(ErrorKind::VersionChanged.into()),
+    }
 }
 
 fn check_target(

@@ -81,8 +81,14 @@ impl Ours<'_> {
             Expect::Absent => return Ok(rename_absent(&self.temp, to)?),
             Expect::Version(version) => version,
         };
+        // Nearly always this tells, and what is not expected keeps its name all the time.
         let held = to.facts_if_any()?;
         stat::check(held.as_ref(), self.root_dev, expect, ErrorKind::NotFound)?;
+        self.swap(to, &version, turn)
+    }
+
+    /// Exchanges, and takes that back unless what comes out is of this version.
+    fn swap(&self, to: &Place<'_>, version: &Version, turn: Turn) -> Outcome<()> {
         match exchange(&self.temp, to) {
             Ok(()) => {}
             Err(errno) if is_refused(errno) => {
@@ -92,7 +98,7 @@ impl Ours<'_> {
             Err(errno) => return Err(errno.into()),
         }
         let old = self.temp.facts()?;
-        if old.kind != Kind::Dir && old.is_version(self.root_dev, &version) {
+        if old.kind != Kind::Dir && old.is_version(self.root_dev, version) {
             // To free a big file takes a while.
             drop(turn);
             return remove_old(&self.temp);

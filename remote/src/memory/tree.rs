@@ -251,9 +251,12 @@ impl Tree {
         (node.ctime, node.changed) = (now, ticks);
     }
 
-    /// X6: what `new` takes over from the node whose place it gets.
+    /// X6: what `new` takes over from the file whose place it gets.
     pub(super) fn carry_over(&mut self, old: u64, new: u64) {
         let from = self.node(old);
+        if !matches!(from.body, Body::File(_)) {
+            return;
+        }
         let (mode, uid, gid, btime) = (from.mode, from.uid, from.gid, from.btime);
         let xattrs = from.xattrs.clone();
         let node = self.node_mut(new);

@@ -101,7 +101,7 @@ pub async fn rounds_send_what_changed_meanwhile(share: Share) {
 pub async fn holes_are_not_read_and_read_as_zeros(share: Share) {
     let mut bytes = vec![0; 8 << 20];
     bytes[3 << 20..(3 << 20) + 100].fill(5);
-    let data = vec![3 << 20..(3 << 20) + 100];
+    let data: Vec<_> = std::iter::once(3 << 20..(3 << 20) + 100).collect();
     let upload = Arc::new(Upload::of(bytes.clone()).sparse(data.clone()));
     share.replace(&path("f"), upload.clone(), Expect::Absent, TEMP).await.unwrap();
     assert!(get(&share, "f").await == bytes);

@@ -128,3 +128,27 @@ fn a_frame_that_is_too_long_is_refused_whole() {
     assert_eq!(journal.append(&[record]).unwrap_err().kind, ErrorKind::TooLarge);
     journal.append(&[wrote(1, 1, 0..1, 1)]).unwrap();
 }
+
+/// The same on the file system that this runs on: blocks ahead, folding, restart.
+#[cfg(unix)]
+#[test]
+fn a_real_disk_allocates_ahead_and_gives_back() {
+    let dir = tempfile::tempdir().unwrap();
+    if let Err(error) = crate::disk::suitable(dir.path()) {
+        eprintln!("not tested here: {error}");
+        return;
+    }
+    let disk: Arc<dyn Disk> = Arc::new(crate::disk::RealDisk::open(dir.path().to_owned()).unwrap());
+    let (journal, replayed) = Journal::open(disk.clone()).unwrap();
+    assert!(replayed.whole && !replayed.other_boot);
+    assert!(journal.bytes_allocated() >= limits::JOURNAL_AHEAD);
+    journal.append_durable(&[wrote(1, 1, 0..5, 9)]).unwrap();
+    journal.compact().unwrap();
+    journal.append(&[wrote(1, 1, 7..9, 9)]).unwrap();
+    let (state, allocated) = (state_of(&journal), journal.bytes_allocated());
+    assert!(allocated < limits::JOURNAL_AHEAD + (1 << 20), "one segment's worth: {allocated}");
+    drop(journal);
+    let (journal, replayed) = Journal::open(disk).unwrap();
+    assert!(replayed.whole && !replayed.other_boot && replayed.set_aside.is_empty());
+    assert_eq!(state_of(&journal), state);
+}

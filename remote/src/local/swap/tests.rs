@@ -54,6 +54,34 @@ fn taken_back(others: impl FnOnce(&Path)) -> tempfile::TempDir {
 }
 
 #[test]
+fn an_edit_between_look_and_exchange_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, to) = (dir.path(), place(dir.path(), b"name"));
+    fs::write(path.join("name"), "seen").unwrap();
+    let seen = to.facts().unwrap();
+    let seen = seen.version(seen.id.dev);
+    fs::write(path.join("name"), "edited since").unwrap();
+    let put = with_ours(path, "temp", "ours", |ours| ours.swap(&to, &seen, Turn::take(&[&to])));
+    assert_eq!(put.unwrap_err().kind, ErrorKind::VersionChanged);
+    assert_eq!(fs::read(path.join("name")).unwrap(), b"edited since");
+    assert_eq!(fs::read(path.join("temp")).unwrap(), b"ours");
+    fs::remove_file(path.join("name")).unwrap();
+    fs::create_dir(path.join("name")).unwrap();
+    let put = with_ours(path, "temp", "ours", |ours| ours.swap(&to, &seen, Turn::take(&[&to])));
+    assert_eq!(put.unwrap_err().kind, ErrorKind::IsADirectory);
+    assert!(path.join("name").is_dir());
+    fs::remove_dir(path.join("name")).unwrap();
+    fs::write(path.join("name"), "seen again").unwrap();
+    let seen = to.facts().unwrap();
+    let seen = seen.version(seen.id.dev);
+    with_ours(path, "temp", "ours", |ours| ours.swap(&to, &seen, Turn::take(&[&to]))).unwrap();
+    assert_eq!(
+        (names(path), fs::read(path.join("name")).unwrap()),
+        (vec!["name".into()], b"ours".into())
+    );
+}
+
+#[test]
 fn ours_comes_back_and_theirs_stays() {
     let dir = taken_back(|_| {});
     assert_eq!(fs::read(dir.path().join("name")).unwrap(), b"theirs");

@@ -1,0 +1,307 @@
+//! Talking to the daemon: the words of the control socket, and its server.
+//!
+//! One connection is one request: a line of JSON, answered by lines of JSON of which the last
+//! one is final. While the answer takes time, progress or a sign of life comes every few seconds,
+//! so that a client can tell a slow daemon from a dead one. A client that goes away takes its
+//! question back: nothing that was begun is undone, a wait is ended.
+
+use crate::registry::Note;
+use anyhow::{Context, Result};
+use covefs_cache::{ConflictRecord, Error, ErrorKind, Progress, Status, Vfs};
+use covefs_remote::RemotePath;
+use serde::{Deserialize, Serialize};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// The socket's name in the cache directory.
+pub(crate) const SOCKET: &str = "control";
+
+/// A request is a line with a path in it; longer than this is nonsense.
+const REQUEST_BYTES_MAX: u64 = 256 << 10;
+/// Clients at once; more wait. Each may hold a `sync --wait` for hours.
+const CLIENTS_MAX: usize = 64;
+/// Between two signs of life.
+pub(crate) const BEAT: Duration = Duration::from_secs(2);
+/// Between two lines of progress: no faster than people read.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// What a client asks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub(crate) enum Request {
+    Status,
+    Sync { wait: bool },
+    Conflicts,
+    Dismiss { path: RemotePath },
+    Hydrate { path: RemotePath },
+    Evict { path: RemotePath },
+    Pin { path: RemotePath },
+    Unpin { path: RemotePath },
+    Why { path: RemotePath },
+    Resize { limit_bytes: u64 },
+}
+
+/// One line of an answer; all but the first two are final.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub(crate) enum Answer {
+    Progress(Progress),
+    Alive,
+    Status(Box<Status>),
+    Conflicts(Vec<ConflictRecord>),
+    Lines(Vec<String>),
+    Count(u64),
+    Done,
+    /// `offline`: the share could not be reached.
+    Failed {
+        message: String,
+        offline: bool,
+    },
+}
+
+/// What the server needs to answer.
+pub(crate) struct Server {
+    /// The drive.
+    pub vfs: Arc<Vfs>,
+    /// Its cache directory.
+    pub cache_dir: PathBuf,
+    /// Its log, as `status` shows it.
+    pub log: PathBuf,
+}
+
+/// Opens the socket, usable by its owner only. The caller holds the cache's lock, so a socket
+/// that is there already is a dead daemon's.
+pub(crate) fn listen(cache_dir: &Path) -> Result<UnixListener> {
+    let path = cache_dir.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("remove the old {}", path.display()));
+        }
+        _ => {}
+    }
+    let short = ShortPath::new(cache_dir)?;
+    let listener = UnixListener::bind(&short.socket)
+        .with_context(|| format!("open the control socket {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("protect the control socket {}", path.display()))?;
+    Ok(listener)
+}
+
+/// A socket's path may have 107 bytes only; a longer one goes by way of an open directory.
+pub(crate) struct ShortPath {
+    /// What to bind or connect to.
+    pub socket: PathBuf,
+    _dir: Option<std::fs::File>,
+}
+
+impl ShortPath {
+    /// Of the socket in this cache directory.
+    pub(crate) fn new(cache_dir: &Path) -> Result<ShortPath> {
+        let plain = cache_dir.join(SOCKET);
+        if plain.as_os_str().as_bytes().len() <= 100 {
+            return Ok(ShortPath { socket: plain, _dir: None });
+        }
+        use std::os::fd::AsRawFd;
+        let dir = std::fs::File::open(cache_dir)
+            .with_context(|| format!("open the cache directory {}", cache_dir.display()))?;
+        let socket = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()).into();
+        Ok(ShortPath { socket, _dir: Some(dir) })
+    }
+}
+
+/// Answers clients until it is dropped; all of them end with it.
+pub(crate) async fn serve(listener: UnixListener, server: Arc<Server>) {
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let mut clients = JoinSet::new();
+    loop {
+        while clients.try_join_next().is_some() {}
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = server.clone();
+                clients.spawn(async move {
+                    let _place = place;
+                    if let Err(error) = server.answer_client(stream).await {
+                        tracing::debug!(%error, "control client");
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: others will be closed.
+                tracing::warn!(%error, "accept a control client");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+impl Server {
+    async fn answer_client(&self, stream: UnixStream) -> Result<()> {
+        let caller = stream.peer_cred()?.uid();
+        let me = rustix::process::geteuid().as_raw();
+        if caller != me && caller != 0 {
+            anyhow::bail!("user {caller} may not ask");
+        }
+        let (read, mut write) = stream.into_split();
+        let mut read = BufReader::new(read.take(REQUEST_BYTES_MAX));
+        let mut line = String::new();
+        read.read_line(&mut line).await?;
+        let request: Request = match serde_json::from_str(&line) {
+            Ok(request) => request,
+            Err(error) => {
+                let message = format!("the running covefs does not know this request ({error})");
+                return say(&mut write, &Answer::Failed { message, offline: false }).await;
+            }
+        };
+        tracing::debug!(?request, "control");
+        self.answer(request, read.into_inner().into_inner(), write).await
+    }
+
+    async fn answer(
+        &self,
+        request: Request,
+        mut read: OwnedReadHalf,
+        mut write: OwnedWriteHalf,
+    ) -> Result<()> {
+        let (sender, mut progress) = watch::channel(None);
+        let report = move |now: Progress| {
+            sender.send_replace(Some(now));
+        };
+        let work = self.work(request, &report);
+        tokio::pin!(work);
+        let mut beat = tokio::time::interval(BEAT);
+        let mut byte = [0u8; 1];
+        loop {
+            tokio::select! {
+                answer = &mut work => return say(&mut write, &answer).await,
+                _ = beat.tick() => say(&mut write, &Answer::Alive).await?,
+                changed = progress.changed() => {
+                    let now = *progress.borrow_and_update();
+                    if let (Ok(()), Some(now)) = (changed, now) {
+                        say(&mut write, &Answer::Progress(now)).await?;
+                    }
+                    tokio::select! {
+                        answer = &mut work => return say(&mut write, &answer).await,
+                        () = tokio::time::sleep(PROGRESS_EVERY) => {}
+                    }
+                }
+                // The client says nothing more: this is its end.
+                _ = read.read(&mut byte) => return Ok(()),
+            }
+        }
+    }
+
+    async fn work(&self, request: Request, report: &(dyn Fn(Progress) + Send + Sync)) -> Answer {
+        let vfs = &self.vfs;
+        let answered = match &request {
+            Request::Status => {
+                let mut status = vfs.status();
+                status.log = self.log.display().to_string();
+                Ok(Answer::Status(Box::new(status)))
+            }
+            Request::Sync { wait: false } => {
+                vfs.sync_now();
+                Ok(Answer::Done)
+            }
+            Request::Sync { wait: true } => {
+                vfs.sync_now();
+                vfs.sync_wait(report).await.map(|()| Answer::Done)
+            }
+            Request::Conflicts => Ok(Answer::Conflicts(vfs.conflicts())),
+            Request::Dismiss { path } => vfs.dismiss(path).map(|count| Answer::Count(count as u64)),
+            Request::Hydrate { path } => vfs.hydrate(path, report).await.map(|()| Answer::Done),
+            Request::Evict { path } => vfs.evict(path).await.map(Answer::Count),
+            Request::Pin { path } => vfs.pin(path).await.map(|()| Answer::Done),
+            Request::Unpin { path } => vfs.unpin(path).await.map(|()| Answer::Done),
+            Request::Why { path } => vfs.why(path).await.map(Answer::Lines),
+            Request::Resize { limit_bytes } => {
+                let resized = vfs.resize(*limit_bytes).await;
+                resized.map(|()| self.keep_limit(*limit_bytes))
+            }
+        };
+        answered.unwrap_or_else(|error| {
+            tracing::info!(%error, ?request, "control request failed");
+            let offline = matches!(error.kind, ErrorKind::Offline | ErrorKind::Timeout);
+            Answer::Failed { message: in_words(&error), offline }
+        })
+    }
+
+    /// The next mount without --cache-size keeps the limit.
+    fn keep_limit(&self, limit_bytes: u64) -> Answer {
+        let note = Note::read(&self.cache_dir).map(|note| Note { limit_bytes, ..note });
+        if let Some(Err(error)) = note.map(|note| note.write(&self.cache_dir)) {
+            tracing::warn!(%error, "keep the new limit");
+        }
+        Answer::Done
+    }
+}
+
+/// The error for people: what is wrong, and what to do where there is something.
+fn in_words(error: &Error) -> String {
+    match error.kind {
+        ErrorKind::NotFound => "no such file or directory".into(),
+        ErrorKind::Offline => "the share cannot be reached; try again when it answers".into(),
+        ErrorKind::Timeout => "the share did not answer in time; try again".into(),
+        ErrorKind::NoSpace => {
+            "no room in the cache: its limit or its disk is too small for this; `covefs status` \
+             shows them, `covefs resize` changes the limit"
+                .into()
+        }
+        ErrorKind::PermissionDenied => "the share refuses it: permission denied".into(),
+        _ => error.to_string(),
+    }
+}
+
+async fn say(write: &mut OwnedWriteHalf, answer: &Answer) -> Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    write.write_all(&line).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_socket() {
+        let request = Request::Hydrate { path: RemotePath::parse(b"a/\xff b") };
+        let line = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+        assert_eq!(serde_json::to_string(&Request::Status).unwrap(), "\"status\"");
+        let line = serde_json::to_string(&Answer::Failed { message: "no".into(), offline: true });
+        assert_eq!(line.unwrap(), r#"{"failed":{"message":"no","offline":true}}"#);
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_its_owner_s_even_at_a_long_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = dir.path().join("x".repeat(120));
+        std::fs::create_dir(&long).unwrap();
+        for dir in [dir.path(), &long] {
+            let listener = listen(dir).unwrap();
+            let mode = std::fs::metadata(dir.join(SOCKET)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            drop(listener);
+            // A dead daemon's socket is replaced.
+            let _listener = listen(dir).unwrap();
+            std::os::unix::net::UnixStream::connect(&ShortPath::new(dir).unwrap().socket).unwrap();
+        }
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let text = in_words(&Error::new(ErrorKind::NoSpace, "reserve"));
+        assert!(text.contains("covefs status"), "{text}");
+    }
+}

@@ -1,0 +1,149 @@
+//! Commands about files on a drive: hydrate, evict, pin, unpin, why.
+
+use crate::client::{self, Drive};
+use crate::control::{Answer, Request};
+use crate::fail::{self, Silent};
+use crate::mounts;
+use crate::progress::Bar;
+use crate::size::format_size;
+use crate::text::{escaped, escaped_bytes};
+use anyhow::{Context, Result, anyhow, bail};
+use covefs_remote::RemotePath;
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What to do with each path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub(crate) enum Verb {
+    Hydrate,
+    Evict,
+    Pin,
+    Unpin,
+    Why,
+}
+
+/// Does it to every path. One that fails is named and the others go on.
+pub(crate) fn run(verb: Verb, paths: &[PathBuf]) -> Result<()> {
+    let mut drives = HashMap::new();
+    let mut failed = false;
+    let mut freed = 0;
+    for path in paths {
+        match one(verb, path, &mut drives) {
+            Ok(bytes) => freed += bytes,
+            Err(error) => {
+                failed = true;
+                let path = escaped_bytes(path.as_os_str().as_bytes());
+                let error = fail::one_line(&error);
+                // Most errors name the path already.
+                if error.contains(&path) {
+                    eprintln!("covefs: {error}");
+                } else {
+                    eprintln!("covefs: {path}: {error}");
+                }
+            }
+        }
+    }
+    if verb == Verb::Evict && !failed {
+        println!("{} freed", format_size(freed));
+    }
+    if failed { Err(Silent.into()) } else { Ok(()) }
+}
+
+fn one(verb: Verb, path: &Path, drives: &mut HashMap<PathBuf, Drive>) -> Result<u64> {
+    let (mountpoint, path) = locate(path)?;
+    let drive = match drives.get(&mountpoint) {
+        Some(drive) => drive.clone(),
+        None => {
+            let drive = client::drive(&mountpoint)?;
+            drives.insert(mountpoint, drive.clone());
+            drive
+        }
+    };
+    let request = match verb {
+        Verb::Hydrate => Request::Hydrate { path },
+        Verb::Evict => Request::Evict { path },
+        Verb::Pin => Request::Pin { path },
+        Verb::Unpin => Request::Unpin { path },
+        Verb::Why => Request::Why { path },
+    };
+    let mut bar = Bar::new("fetching", true);
+    let answer = client::ask(&drive, &request, &mut |now| bar.show(now));
+    bar.finish();
+    match answer? {
+        Answer::Count(bytes) => Ok(bytes),
+        Answer::Lines(lines) => {
+            for line in lines {
+                println!("{}", escaped(&line));
+            }
+            Ok(0)
+        }
+        _ => Ok(0),
+    }
+}
+
+/// The drive that holds a path, and the path on it. The last name is not followed: a symlink on
+/// a drive is an entry of its own.
+fn locate(path: &Path) -> Result<(PathBuf, RemotePath)> {
+    let full = unfollowed(path)?;
+    let mount = mounts::holding(&full)?.filter(covefs_mount::MountInfo::is_covefs);
+    let Some(mount) = mount else {
+        bail!("{} is not on a covefs drive; `covefs status` lists the drives", full.display());
+    };
+    let below = full.strip_prefix(&mount.mountpoint).context("find the path on the drive")?;
+    Ok((mount.mountpoint.clone(), RemotePath::parse(below.as_os_str().as_bytes())))
+}
+
+fn unfollowed(path: &Path) -> Result<PathBuf> {
+    let asked = path.to_path_buf();
+    let answer = mounts::within(mounts::PATIENCE, move || {
+        let ends_in_name = asked.file_name().is_some();
+        match asked.parent().filter(|_| ends_in_name) {
+            Some(parent) => {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                let name = asked.file_name().unwrap_or_default();
+                parent.canonicalize().map(|parent| parent.join(name))
+            }
+            None => asked.canonicalize(),
+        }
+    });
+    let shown = path.display();
+    match answer {
+        Some(Ok(full)) => Ok(full),
+        Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            bail!("{shown}: no such file or directory")
+        }
+        Some(Err(error)) if crate::mountpoint::is_dead(&error) => {
+            bail!("{shown} is on a drive whose covefs has died; mount the share again")
+        }
+        Some(Err(error)) => Err(anyhow!("{shown}: {error}")),
+        None => bail!("{shown}: the drive does not answer"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_name_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(real.join("a")).unwrap();
+        std::os::unix::fs::symlink("/etc", real.join("a/link")).unwrap();
+        std::os::unix::fs::symlink("a", real.join("b")).unwrap();
+        assert_eq!(unfollowed(&real.join("a/link")).unwrap(), real.join("a/link"));
+        assert_eq!(unfollowed(&real.join("b/link")).unwrap(), real.join("a/link"));
+        assert_eq!(unfollowed(&real.join("a/../a/x")).unwrap(), real.join("a/x"));
+        assert_eq!(unfollowed(&real.join("a/..")).unwrap(), real);
+    }
+
+    #[test]
+    fn a_path_elsewhere_is_named() {
+        let error = locate(Path::new("/etc/passwd")).unwrap_err().to_string();
+        assert!(error.starts_with("/etc/passwd is not on a covefs drive"), "{error}");
+        let error = locate(Path::new("/nonexistent/a/b")).unwrap_err().to_string();
+        assert!(error.contains("no such file"), "{error}");
+    }
+}
