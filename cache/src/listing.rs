@@ -89,9 +89,11 @@ impl Vfs {
         for page in entries.chunks(crate::limits::SCAN) {
             let mut tree = self.tree();
             for (name, metadata) in page {
-                if !name.starts_with(OUR_PREFIX) {
+                let place = Place::new(dir, name);
+                // Names of ours are hidden, but one of them may be a user's object in transit.
+                if !name.starts_with(OUR_PREFIX) || tree.base_child(&place)?.is_some() {
                     seen.insert(name.clone());
-                    self.take(&mut tree, Place::new(dir, name), metadata, asked)?;
+                    self.take(&mut tree, place, metadata, asked)?;
                 }
             }
         }

@@ -5,6 +5,7 @@
 mod conflict;
 mod plan;
 mod run;
+mod sent;
 mod source;
 mod upload;
 

@@ -224,8 +224,18 @@ impl History {
                     layers.push(zeros(old, offset - old));
                 }
                 layers.push(Layer { offset, bytes: bytes.clone() });
+                let sizes = self.sizes.entry(*lineage).or_default();
+                for portion in op.portions() {
+                    if let Portion::Bytes(len) = portion {
+                        sizes.insert(old.max(offset + len));
+                    }
+                }
             }
-            Op::Truncate { .. } if new.len() > old => layers.push(zeros(old, new.len() - old)),
+            // Longer: a hole. Shorter: if this record is cut, the old size may come back, but
+            // its bytes are gone.
+            Op::Truncate { .. } => {
+                layers.push(zeros(old.min(new.len()), old.abs_diff(new.len())));
+            }
             Op::Zero { offset, len, .. } => layers.push(zeros(*offset as usize, *len as usize)),
             _ => {}
         }

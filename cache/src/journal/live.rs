@@ -23,7 +23,7 @@ pub(crate) struct Live {
     pub conflicts: BTreeMap<u64, ConflictRecord>,
     pub temps: HashSet<RemotePath>,
     pub suspects: HashSet<Ino>,
-    /// Uploads whose outcome may be unknown, by node.
+    /// Uploads and renames whose outcome may be unknown, by node.
     pub sent: HashMap<Ino, SentRecord>,
     /// What was punched out, by epoch, until the index knows (D3).
     pub absent: BTreeMap<u64, HashMap<ContentId, RangeSet>>,

@@ -70,22 +70,29 @@ pub(crate) enum Record {
     /// What a power cut may have taken from this content was looked at: these ranges are lost and
     /// are the base's again, the rest is here (J6).
     Settled { content: ContentId, lost: Vec<ByteRange> },
-    /// An upload is about to be put in place; until it is known whether it was, this is how the
-    /// share would show it (S4).
+    /// An upload is about to be put in place, or a rename to be made; until it is known whether it
+    /// was, this is how the share would show it (S4).
     Sent(Box<SentRecord>),
-    /// The outcome of that upload is known.
+    /// The outcome of that is known.
     SentGone(Ino),
 }
 
-/// An upload whose outcome may be unknown.
+/// A change of the share whose outcome may be unknown.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct SentRecord {
     pub ino: Ino,
+    /// Where the node was to be.
+    pub place: Place,
+    /// Of an upload what it holds; a rename sends none.
+    pub bytes: Option<SentBytes>,
+}
+
+/// What an upload holds, and how the share would show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct SentBytes {
     pub content: ContentId,
     /// The last generation that it holds.
     pub generation: u64,
-    /// Where it was to be.
-    pub place: Place,
     pub size: u64,
     pub mtime: Timestamp,
 }

@@ -77,7 +77,7 @@ fn wrote(content: u64, generation: u64, range: Range<u64>, size: u64) -> Record 
 
 /// Any record; few numbers, so that they meet.
 fn record() -> impl Strategy<Value = Record> {
-    (0..19u8, 1..4u64, 1..4u64, 0..64u64, 0..64u64, any::<bool>()).prop_map(
+    (0..20u8, 1..4u64, 1..4u64, 0..64u64, 0..64u64, any::<bool>()).prop_map(
         |(kind, id, generation, a, b, flag)| {
             let content = ContentId(id);
             let (range, mtime) = (a.min(b)..a.max(b), Timestamp { seconds: a as i64, nanos: 0 });
@@ -116,6 +116,12 @@ fn record() -> impl Strategy<Value = Record> {
                 15 => Record::TempGone(path),
                 16 => Record::Suspect(Ino(id)),
                 17 => Record::Settled { content, lost: vec![range.into()] },
+                18 if flag => Record::SentGone(Ino(id)),
+                18 => Record::Sent(Box::new(SentRecord {
+                    ino: Ino(id),
+                    place: Place::new(Ino(1), b"sent"),
+                    bytes: Some(SentBytes { content, generation, size, mtime }),
+                })),
                 _ => Record::Wrote { content, generation, range: (0..0).into(), size: b, mtime },
             }
         },

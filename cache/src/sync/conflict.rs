@@ -361,6 +361,7 @@ impl Vfs {
         to: &RemotePath,
         error: RemoteError,
     ) -> Result<Outcome> {
+        self.was_not_made(view.node.ino)?;
         if !is_mismatch(error.kind) {
             return self.retry(error);
         }

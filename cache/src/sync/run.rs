@@ -4,6 +4,7 @@ use super::plan::{Action, ContentView, View, plan};
 use super::{Failure, Sync};
 use crate::attr::Ino;
 use crate::error::{Error, Result};
+use crate::journal::Record;
 use crate::limits;
 use crate::node::{Node, Place};
 use crate::tree::Tree;
@@ -281,10 +282,16 @@ impl Vfs {
         let (Some(from), Some(to)) = (from, to) else {
             return Ok(Outcome::WaitFor(place.parent));
         };
+        self.will_move(node.ino, place.clone())?;
         match self.remote.rename(&from, &base.version, &to, expect).await {
             Ok(metadata) => {
                 self.moved_there(node, place, &metadata, view.occupant.as_ref())?;
                 Ok(Outcome::Again)
+            }
+            // Whether it was made nobody knows: the next step asks first.
+            Err(error) if error.kind.is_transient() => {
+                self.reach.failed(error.kind);
+                Err(error.into())
             }
             Err(error) => self.resolve_move(view, &place, &from, &to, error).await,
         }
@@ -299,10 +306,21 @@ impl Vfs {
         let name = format!(".~covefs-move-{}-{number}", self.site.cache_id).into_bytes();
         let aside = Place::new(base.place.parent, &name);
         let to = self.tree().remote_path_of(&aside)?.unwrap_or_default();
-        // Journalled as its base before it is so: a crash leaves it findable under either name.
-        let moved = self.remote.rename(&from, &base.version, &to, Expect::Absent).await?;
-        self.moved_there(node, aside, &moved, None)?;
-        Ok(Outcome::Again)
+        self.will_move(node.ino, aside.clone())?;
+        match self.remote.rename(&from, &base.version, &to, Expect::Absent).await {
+            Ok(moved) => {
+                self.moved_there(node, aside, &moved, None)?;
+                Ok(Outcome::Again)
+            }
+            Err(error) if error.kind.is_transient() => {
+                self.reach.failed(error.kind);
+                Err(error.into())
+            }
+            Err(error) => {
+                self.was_not_made(node.ino)?;
+                self.resolve_lost(node, &from, error).await
+            }
+        }
     }
 
     /// Sets on the share what was set here.
@@ -429,7 +447,8 @@ impl Vfs {
         let mut nodes = Vec::new();
         nodes.extend(gone(&mut tree, replaced)?);
         nodes.push(node);
-        self.commit(&mut tree, &nodes, Vec::new(), true)?;
+        let known = vec![Record::SentGone(before.ino)];
+        self.commit(&mut tree, &nodes, known, true)?;
         drop(tree);
         self.after_commit(&nodes);
         Ok(())

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::file::{Content, File, Frozen};
-use crate::journal::{Record, SentRecord};
+use crate::journal::{Record, SentBytes, SentRecord};
 use crate::limits;
 use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
@@ -100,11 +100,13 @@ impl Upload {
     fn journal_sent(&self, content: &Content, generation: u64) -> Result<()> {
         let sent = Record::Sent(Box::new(SentRecord {
             ino: self.file.node(),
-            content: self.file.id,
-            generation,
             place: self.place.clone(),
-            size: content.size,
-            mtime: content.mtime,
+            bytes: Some(SentBytes {
+                content: self.file.id,
+                generation,
+                size: content.size,
+                mtime: content.mtime,
+            }),
         }));
         self.vfs.journal.append_freeing(&[sent]).map_err(|error| {
             Error::new(ErrorKind::Source, "journal an upload", &Default::default())

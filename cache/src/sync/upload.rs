@@ -9,7 +9,7 @@ use crate::journal::Record;
 use crate::limits;
 use crate::node::{Base, Node, Place};
 use crate::vfs::Vfs;
-use covefs_remote::{Existence, Expect, Metadata, Remote};
+use covefs_remote::{Expect, Metadata, Remote};
 use std::sync::Arc;
 
 impl Vfs {
@@ -128,102 +128,6 @@ impl Vfs {
         file.changed.notify_waiters();
         self.space.freed.notify_waiters();
         Ok(())
-    }
-
-    /// Finds out what became of an upload whose answer was lost, or never came because we died
-    /// (S4): it is ours if size and time are those we set and it is not what was there before.
-    pub(super) async fn resolve_sent(&self, ino: crate::attr::Ino) -> Result<()> {
-        let Some(sent) = self.journal.live(|live| live.sent.get(&ino).cloned()) else {
-            return Ok(());
-        };
-        let path = self.tree().remote_path_of(&sent.place)?;
-        let found = match path {
-            Some(path) => match self.remote.stat(&path).await {
-                Ok(found) => Some(found),
-                Err(error) if error.kind.existence() == Existence::Gone => None,
-                Err(error) => {
-                    self.reach.failed(error.kind);
-                    return Err(error.into());
-                }
-            },
-            None => None,
-        };
-        let gone = Record::SentGone(ino);
-        let node = self.tree().get(ino)?;
-        let known = node.as_ref().and_then(|node| node.base.as_ref()).map(|base| base.version);
-        let ours = found.filter(|found| {
-            (found.size, found.mtime) == (sent.size, sent.mtime)
-                && known.is_none_or(|known| !known.same_content(&found.version))
-        });
-        let Some(found) = ours else {
-            return self.journal.append_freeing(&[gone]);
-        };
-        tracing::info!(ino = ino.0, "an upload whose answer was lost had arrived");
-        let replaced = self.tree().base_child(&sent.place)?.filter(|other| other.ino != ino);
-        match node.filter(|node| node.content == Some(sent.content)) {
-            Some(node) => {
-                let file = {
-                    let mut tree = self.tree();
-                    self.file_of(&mut tree, node.clone())?
-                };
-                let later = self.journal.live(|live| {
-                    let content = live.contents.get(&sent.content);
-                    let mut generations = content.map(|c| c.generations.clone()).unwrap_or_default();
-                    generations.split_off(&(sent.generation + 1))
-                });
-                {
-                    let mut content = file.lock();
-                    content.dirty = Default::default();
-                    content.zeros = Default::default();
-                    for ranges in later.values() {
-                        content.dirty.union_with(&ranges.dirty);
-                        content.zeros.union_with(&ranges.zeros);
-                    }
-                    content.cut_since = Some(content.base_end.min(content.size));
-                    if later.is_empty() {
-                        content.cut_since = Some(content.size);
-                    }
-                }
-                let place = sent.place.clone();
-                self.uploaded(
-                    &node,
-                    &file,
-                    place,
-                    &found,
-                    sent.generation,
-                    replaced.as_ref(),
-                    Vec::new(),
-                )
-            }
-            None => {
-                // Removed here meanwhile: the share has something to remove.
-                let mut ghost = self.node_from(sent.place.clone(), &found);
-                ghost.place = None;
-                ghost.change = self.next_change();
-                let mut tree = self.tree();
-                let mut nodes = Vec::new();
-                if let Some(mut old) = replaced {
-                    old.base = None;
-                    nodes.push(old);
-                }
-                nodes.push(ghost);
-                self.commit(&mut tree, &nodes, vec![gone], true)?;
-                drop(tree);
-                self.after_commit(&nodes);
-                Ok(())
-            }
-        }
-    }
-
-    /// The same for all of them, before anything else is believed of the share.
-    pub(crate) async fn resolve_all_sent(&self) {
-        let sent: Vec<crate::attr::Ino> =
-            self.journal.live(|live| live.sent.keys().copied().collect());
-        for ino in sent {
-            if let Err(error) = self.resolve_sent(ino).await {
-                tracing::warn!(%error, ino = ino.0, "the outcome of an upload stays unknown");
-            }
-        }
     }
 
     /// What became clean may be evicted from now on.

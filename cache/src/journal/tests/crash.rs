@@ -1,6 +1,7 @@
 //! kill -9 and power cuts at any point.
 
 use super::*;
+use crate::disk::DiskOp;
 
 /// What a run does besides appending, chosen per frame.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -8,6 +9,8 @@ enum Step {
     Append,
     Durable,
     Fold,
+    /// A fold that cannot be put in its place: the log goes on in two segments.
+    FailedFold,
     Reopen,
 }
 
@@ -16,6 +19,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => Just(Step::Append),
         2 => Just(Step::Durable),
         2 => Just(Step::Fold),
+        2 => Just(Step::FailedFold),
         1 => Just(Step::Reopen),
     ];
     prop::collection::vec(step, 40)
@@ -36,6 +40,13 @@ fn run(disk: &MemoryDisk, frames: &[Vec<Record>], steps: &[Step]) -> Ran {
         if *step == Step::Fold && journal.compact().is_err() && disk.is_killed() {
             return ran;
         }
+        if *step == Step::FailedFold {
+            disk.fail_next(DiskOp::Rename, std::io::ErrorKind::Other);
+            journal.compact().unwrap_err();
+            if disk.is_killed() {
+                return ran;
+            }
+        }
         if *step == Step::Reopen {
             drop(journal);
             match Journal::open_with(Arc::new(disk.clone()), TINY) {
@@ -54,7 +65,7 @@ fn run(disk: &MemoryDisk, frames: &[Vec<Record>], steps: &[Step]) -> Ran {
         }
         ran.unknown = false;
         ran.acknowledged += 1;
-        if *step == Step::Durable {
+        if matches!(step, Step::Durable | Step::FailedFold) {
             if journal.sync().is_err() {
                 return ran;
             }
@@ -185,7 +196,6 @@ fn what_a_power_cut_may_have_taken_stays_known_until_it_is_settled() {
 /// STYLE 18: after a failed fdatasync nothing that was written can be trusted to become durable.
 #[test]
 fn a_failed_sync_or_write_latches() {
-    use crate::disk::DiskOp;
     for op in [DiskOp::SyncData, DiskOp::Write] {
         let disk = MemoryDisk::new(u64::MAX);
         let (journal, _) = open(&disk);

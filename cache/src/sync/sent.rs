@@ -1,0 +1,131 @@
+//! Changes of the share whose outcome nobody told us: the answer was lost, or we died before we
+//! could write it down (S4). Each is journalled before it is made, and asked for before anything
+//! else is believed of that node.
+
+use crate::attr::Ino;
+use crate::error::Result;
+use crate::journal::{Record, SentBytes, SentRecord};
+use crate::node::{Node, Place};
+use crate::vfs::Vfs;
+use covefs_remote::{Existence, Metadata, Remote};
+
+impl Vfs {
+    /// Notes that a rename is about to be made.
+    pub(super) fn will_move(&self, ino: Ino, place: Place) -> Result<()> {
+        let sent = SentRecord { ino, place, bytes: None };
+        self.journal.append_freeing(&[Record::Sent(Box::new(sent))])
+    }
+
+    /// The outcome is known: it was not made.
+    pub(super) fn was_not_made(&self, ino: Ino) -> Result<()> {
+        self.journal.append_freeing(&[Record::SentGone(ino)])
+    }
+
+    /// Finds out about all of them.
+    pub(crate) async fn resolve_all_sent(&self) {
+        let sent: Vec<Ino> = self.journal.live(|live| live.sent.keys().copied().collect());
+        for ino in sent {
+            if let Err(error) = self.resolve_sent(ino).await {
+                tracing::warn!(%error, ino = ino.0, "the outcome of a change stays unknown");
+            }
+        }
+    }
+
+    /// Finds out whether the last change of a node was made, if that is not known.
+    pub(super) async fn resolve_sent(&self, ino: Ino) -> Result<()> {
+        let Some(sent) = self.journal.live(|live| live.sent.get(&ino).cloned()) else {
+            return Ok(());
+        };
+        let path = self.tree().remote_path_of(&sent.place)?;
+        let found = match path {
+            Some(path) => match self.remote.stat(&path).await {
+                Ok(found) => Some(found),
+                Err(error) if error.kind.existence() == Existence::Gone => None,
+                Err(error) => {
+                    self.reach.failed(error.kind);
+                    return Err(error.into());
+                }
+            },
+            None => None,
+        };
+        let node = self.tree().get(ino)?;
+        let known = node.as_ref().and_then(|node| node.base.as_ref()).map(|base| base.version);
+        let ours = found.filter(|found| match &sent.bytes {
+            // Ours if size and time are those we set and it is not what was there before.
+            Some(bytes) => {
+                (found.size, found.mtime) == (bytes.size, bytes.mtime)
+                    && known.is_none_or(|known| !known.same_content(&found.version))
+            }
+            None => known.is_some_and(|known| known.same_object(&found.version)),
+        });
+        let Some(found) = ours else { return self.was_not_made(ino) };
+        tracing::info!(ino = ino.0, "a change whose answer was lost had been made");
+        let replaced = self.tree().base_child(&sent.place)?.filter(|other| other.ino != ino);
+        match (node, &sent.bytes) {
+            (Some(node), None) => {
+                self.moved_there(&node, sent.place, &found, replaced.as_ref())
+            }
+            (Some(node), Some(bytes)) if node.content == Some(bytes.content) => {
+                self.arrived(&node, &sent, bytes, &found, replaced.as_ref())
+            }
+            _ => self.arrived_too_late(&sent, &found, replaced),
+        }
+    }
+
+    /// The share has the upload; what was written after it stays dirty.
+    fn arrived(
+        &self,
+        node: &Node,
+        sent: &SentRecord,
+        bytes: &SentBytes,
+        found: &Metadata,
+        replaced: Option<&Node>,
+    ) -> Result<()> {
+        let file = {
+            let mut tree = self.tree();
+            self.file_of(&mut tree, node.clone())?
+        };
+        let later = self.journal.live(|live| {
+            let content = live.contents.get(&bytes.content);
+            let mut all = content.map(|content| content.generations.clone()).unwrap_or_default();
+            all.split_off(&(bytes.generation + 1))
+        });
+        {
+            let mut content = file.lock();
+            content.dirty = Default::default();
+            content.zeros = Default::default();
+            for ranges in later.values() {
+                content.dirty.union_with(&ranges.dirty);
+                content.zeros.union_with(&ranges.zeros);
+            }
+            content.generation = content.generation.max(bytes.generation + 1);
+            let base_end = content.base_end.min(content.size);
+            content.cut_since = Some(if later.is_empty() { content.size } else { base_end });
+        }
+        let place = sent.place.clone();
+        self.uploaded(node, &file, place, found, bytes.generation, replaced, Vec::new())
+    }
+
+    /// The share has the upload of a node that was removed here meanwhile: something to remove.
+    fn arrived_too_late(
+        &self,
+        sent: &SentRecord,
+        found: &Metadata,
+        replaced: Option<Node>,
+    ) -> Result<()> {
+        let mut ghost = self.node_from(sent.place.clone(), found);
+        ghost.place = None;
+        ghost.change = self.next_change();
+        let mut tree = self.tree();
+        let mut nodes = Vec::new();
+        if let Some(mut old) = replaced {
+            old.base = None;
+            nodes.push(old);
+        }
+        nodes.push(ghost);
+        self.commit(&mut tree, &nodes, vec![Record::SentGone(sent.ino)], true)?;
+        drop(tree);
+        self.after_commit(&nodes);
+        Ok(())
+    }
+}
