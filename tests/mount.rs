@@ -46,7 +46,7 @@ fn what_was_written_is_there_after_a_restart() {
     let mut drive = Drive::mounted("restart", &[]);
     fs::create_dir(drive.mnt.join("dir")).unwrap();
     fs::write(drive.mnt.join("dir/file"), pattern(1, 100_000)).unwrap();
-    drive.unmount();
+    drive.unmount_dirty();
     drive.start();
     assert_eq!(fs::read(drive.mnt.join("dir/file")).unwrap(), pattern(1, 100_000));
     drive.drain_and_wipe();

@@ -215,11 +215,15 @@ impl Vfs {
         };
         let now = self.clock.now();
         let (journal, space) = (&self.journal, &self.space);
-        if matches!(how, Allocate::Punch | Allocate::Zero | Allocate::ZeroKeep) {
-            file.punch(&mut content, journal, space, offset..end, now)?;
-        }
-        if matches!(how, Allocate::Grow | Allocate::Zero) && end > content.size {
-            file.truncate(&mut content, journal, space, end, now)?;
+        match how {
+            Allocate::Grow if end > content.size => {
+                file.truncate(&mut content, journal, space, end, now)?;
+            }
+            Allocate::Grow | Allocate::Reserve => {}
+            Allocate::Zero | Allocate::Punch | Allocate::ZeroKeep => {
+                let grow = how == Allocate::Zero;
+                file.punch(&mut content, journal, space, offset..end, grow, now)?;
+            }
         }
         drop(content);
         self.settle_later(file);

@@ -116,11 +116,16 @@ impl Vfs {
         let deadline = Instant::now() + self.config.timeout;
         let mut moved = 0;
         loop {
+            let frozen = file.lock().frozen.is_some();
             let error = match self.read_once(file, offset, len).await? {
                 Ok(bytes) => return Ok(bytes),
                 Err(kind) => kind,
             };
             match error {
+                // An upload that misses bytes of its base finds out itself what became of it.
+                RemoteKind::VersionChanged | RemoteKind::NotFound if frozen => {
+                    return Err(Error::new(ErrorKind::Stale, "read the base of an upload"));
+                }
                 RemoteKind::VersionChanged | RemoteKind::NotFound if moved < 4 => {
                     moved += 1;
                     self.follow_version(file, error).await?;

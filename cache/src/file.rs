@@ -289,25 +289,29 @@ impl File {
             self.note_change(content, now);
             return Ok(());
         }
-        let mut before = Vec::new();
-        if range.start > content.size {
-            before.push(self.zeroed(content, content.size..range.start, range.start, now));
-        }
         let size = content.size.max(range.end);
-        for part in content.present.intersect(&range) {
-            before.push(self.wrote(content, part, size, now));
-        }
-        if !before.is_empty() {
+        let present = content.present.intersect(&range);
+        if !present.is_empty() {
+            // Still the size of before: cut off here, these are the old bytes, said to be ours.
+            let old = content.size;
+            let before: Vec<Record> =
+                present.iter().map(|part| self.wrote(content, part.clone(), old, now)).collect();
             log(content, journal, &before)?;
-            self.take_zeros(content, range.start);
-            for part in content.present.intersect(&range) {
+            for part in present {
                 content.dirty.insert(part);
             }
         }
         let stored = content.present.contains(&range) && !content.zeros.overlaps(&range);
         self.write_data(content, offset, bytes)?;
         if !content.present.contains(&range) {
-            log(content, journal, &[self.wrote(content, range.clone(), size, now)])?;
+            // One frame (J2): the gap before the write appears with it or not at all.
+            let mut after = Vec::new();
+            if range.start > content.size {
+                after.push(self.zeroed(content, content.size..range.start, range.start, now));
+            }
+            after.push(self.wrote(content, range.clone(), size, now));
+            log(content, journal, &after)?;
+            self.take_zeros(content, range.start);
         }
         content.present.insert(range.clone());
         content.dirty.insert(range.clone());
@@ -406,24 +410,26 @@ impl File {
         content.crcs.retain(|block, _| (block + 1) * limits::BLOCK <= size);
     }
 
-    /// Makes a range zeros without blocks; below the size only.
+    /// Makes a range zeros without blocks: below the size, or with `grow` up to its own end.
     pub(crate) fn punch(
         &self,
         content: &mut Content,
         journal: &Journal,
         space: &Space,
         range: Range<u64>,
+        grow: bool,
         now: Timestamp,
     ) -> Result<()> {
-        let range = range.start..range.end.min(content.size);
+        let size = if grow { content.size.max(range.end) } else { content.size };
+        let range = range.start.min(content.size)..range.end.min(size);
         if range.is_empty() {
             return Ok(());
         }
-        let size = content.size;
         log_freeing(content, journal, &[self.zeroed(content, range.clone(), size, now)])?;
         content.present.insert(range.clone());
         content.dirty.insert(range.clone());
         content.zeros.insert(range.clone());
+        content.size = size;
         content.unsynced = true;
         let blocks = range.start / limits::BLOCK..range.end.div_ceil(limits::BLOCK);
         content.crcs.retain(|block, _| !blocks.contains(block));

@@ -4,7 +4,7 @@
 //! Lock order, outermost first; none of them is held over network, space or fsync:
 //!
 //! ```text
-//!   moves (async)  ─►  tree  ─►  files  ─►  a content  ─►  journal  ─►  heat, sync's queue
+//!   paths  ─►  tree  ─►  files  ─►  a content  ─►  journal  ─►  heat, sync's queue
 //! ```
 //!
 //! `evicting` and a file's `syncing` come before all of them and are held over fdatasync: only
@@ -33,6 +33,7 @@ mod listing;
 mod metrics;
 mod names;
 mod node;
+mod paths;
 mod ranges;
 mod readahead;
 mod settle;

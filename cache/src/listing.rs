@@ -8,6 +8,7 @@ use crate::attr::{ContentId, Ino, Notice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::OUR_PREFIX;
 use crate::node::{Base, DirtyAttrs, Node, Place};
+use crate::paths::Hold;
 use crate::tree::{DirInfo, Tree};
 use crate::vfs::Vfs;
 use covefs_remote::{Existence, Kind, Metadata, Remote, RemotePath};
@@ -15,14 +16,22 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 
 impl Vfs {
+    /// The directory's path on the share, which stays its path until the hold is dropped, and the
+    /// number of the question that begins now (S4).
+    async fn still_path(&self, dir: Ino) -> Result<Option<(RemotePath, u64, Hold<'_>)>> {
+        loop {
+            let Some(path) = self.tree().base_path(dir)? else { return Ok(None) };
+            let hold = self.paths.share(&path).await;
+            let mut tree = self.tree();
+            if tree.base_path(dir)?.as_ref() == Some(&path) {
+                return Ok(Some((path, self.sync.question(), hold)));
+            }
+        }
+    }
+
     /// Asks for all names of a directory and takes them in.
     pub(crate) async fn list_dir(&self, dir: Ino) -> Result<()> {
-        let _still = self.moves.read().await;
-        let (path, asked) = {
-            let mut tree = self.tree();
-            (tree.base_path(dir)?, self.sync.question())
-        };
-        let Some(path) = path else { return Ok(()) };
+        let Some((path, asked, _still)) = self.still_path(dir).await? else { return Ok(()) };
         let began = Instant::now();
         let mut entries = Vec::new();
         let mut pages = 0;
@@ -115,12 +124,7 @@ impl Vfs {
 
     /// Asks for one name of a big directory (K4).
     pub(crate) async fn look_at(&self, dir: Ino, name: &[u8]) -> Result<()> {
-        let _still = self.moves.read().await;
-        let (path, asked) = {
-            let mut tree = self.tree();
-            (tree.base_path(dir)?, self.sync.question())
-        };
-        let Some(path) = path else { return Ok(()) };
+        let Some((path, asked, _still)) = self.still_path(dir).await? else { return Ok(()) };
         let began = Instant::now();
         let place = Place::new(dir, name);
         match self.remote.stat(&path.join(name)).await {

@@ -7,8 +7,10 @@ use crate::disk::Disk;
 use crate::error::Result;
 use crate::extents;
 use crate::file::File;
+use crate::index::{Op, Tree as Table};
 use crate::journal::Record;
 use crate::limits;
+use crate::start::EPOCH;
 use crate::vfs::Vfs;
 use covefs_remote::Kind;
 use std::collections::HashSet;
@@ -128,11 +130,11 @@ impl Vfs {
             return Ok(());
         }
         let epoch = self.sync.index_epoch.fetch_add(1, Ordering::SeqCst);
+        let mark = Op::Put(Table::Meta, EPOCH.to_vec(), epoch.to_le_bytes().to_vec());
+        self.index.apply(&[mark])?;
         self.index.flush_durable()?;
         let mut records = Vec::new();
-        if absent {
-            records.push(Record::IndexFlushed { epoch });
-        }
+        records.push(Record::IndexFlushed { epoch });
         let tree = self.tree();
         self.journal.live(|live| {
             for ino in &cleaned {
@@ -179,6 +181,7 @@ impl Vfs {
         }
         self.journal.live(|live| claimed.extend(live.contents.keys().map(|id| id.0)));
         let mut bytes = 0;
+        let mut all_kept = true;
         for file in &listed {
             let name = file.path.rsplit('/').next().unwrap_or_default();
             let id = u64::from_str_radix(name, 16).ok();
@@ -186,8 +189,11 @@ impl Vfs {
             if ours {
                 bytes += file.allocated;
             } else {
-                self.disown(&file.path, journal_whole);
+                all_kept &= self.disown(&file.path, journal_whole);
             }
+        }
+        if !journal_whole && all_kept {
+            self.journal.damage_settled()?;
         }
         warm.sort_by_key(|extent| extent.stamp);
         let mut heat = self.space.heat();
@@ -203,7 +209,7 @@ impl Vfs {
     }
 
     /// A data file that nobody claims: deleted if the journal is whole, else kept for people (J7).
-    fn disown(&self, path: &str, journal_whole: bool) {
+    fn disown(&self, path: &str, journal_whole: bool) -> bool {
         let from = format!("data/{path}");
         let done = if journal_whole {
             self.disk.remove(&from)
@@ -213,7 +219,9 @@ impl Vfs {
         };
         if let Err(error) = done {
             tracing::warn!(%error, path, "an unclaimed data file stays");
+            return false;
         }
+        true
     }
 
     /// Files in `recovered/`, for `status`.

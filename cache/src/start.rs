@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::disk::{DirLock, Disk, Locked, RealDisk, suitable};
 use crate::error::Error;
 use crate::extents;
-use crate::index::{Index, SledIndex};
+use crate::index::{Index, SledIndex, Tree as Table};
 use crate::journal::{ByteRange, Journal, Live, Record, Replayed};
 use crate::limits;
 use crate::node::{Base, DirtyAttrs, Node, Place};
@@ -138,6 +138,8 @@ pub struct CheckReport {
 /// The format of the cache directory; docs/FORMAT.md.
 const FORMAT: u32 = 1;
 const CACHE_JSON: &str = "cache.json";
+/// The last epoch that the index was durably flushed in, as it says itself.
+pub(crate) const EPOCH: &[u8] = b"epoch";
 
 /// What `cache.json` says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -320,14 +322,16 @@ impl Vfs {
         let (json, copied) = next_json(&config, &opened, identity.clone(), &dir)?;
         let (journal, replayed) = Journal::open(opened.disk.clone()).map_err(disk_error(&dir))?;
         let (index, fresh) = open_index(&opened.disk, &dir)?;
-        if copied {
+        let behind = !fresh && is_behind(&*index, &journal).map_err(disk_error(&dir))?;
+        if copied || behind {
             index.clear().map_err(disk_error(&dir))?;
         }
+        let fresh = fresh || copied || behind;
         let root = if online { guarded.stat(&RemotePath::root()).await.ok() } else { None };
         let mut tree = Tree::new(index.clone());
-        let overlaid = overlay(&mut tree, &journal, fresh || copied, root.as_ref(), &config);
+        let overlaid = overlay(&mut tree, &journal, fresh, root.as_ref(), &config);
         overlaid.map_err(disk_error(&dir))?;
-        doubt(&*opened.disk, &*index, &journal, &replayed).map_err(disk_error(&dir))?;
+        doubt(&*opened.disk, &*index, &journal).map_err(disk_error(&dir))?;
         let change = journal.live(|live| live.nodes.values().map(|n| n.change).max());
         let vfs = Vfs::new(Parts {
             remote: guarded,
@@ -458,6 +462,18 @@ fn next_json(
     Ok((json, copied))
 }
 
+/// Whether the index is older than one that the journal knows to have been durable: sled may
+/// lose its tail to damage without a word.
+fn is_behind(index: &dyn Index, journal: &Journal) -> crate::error::Result<bool> {
+    let known = journal.live(|live| live.index_epoch);
+    let epoch = index.get(Table::Meta, EPOCH)?.and_then(|bytes| bytes.try_into().ok());
+    let epoch = epoch.map_or(0, u64::from_le_bytes);
+    if epoch < known {
+        tracing::warn!(epoch, known, "the index lost its end: a fresh one is begun");
+    }
+    Ok(epoch < known)
+}
+
 /// Puts what the journal knows over what the index knows: the journal is the newer of the two.
 fn overlay(
     tree: &mut Tree,
@@ -468,6 +484,10 @@ fn overlay(
 ) -> crate::error::Result<()> {
     if tree.get(Ino::ROOT)?.is_none() {
         tree.store(&[root_node(config)])?;
+    }
+    let distrusted = tree.distrust(|ino| journal.live(|live| live.nodes.contains_key(&ino)))?;
+    if distrusted > 0 {
+        tracing::warn!(nodes = distrusted, "the index knew of changes that the journal lost");
     }
     let (nodes, sizes) = journal.live(|live: &Live| {
         let sizes: std::collections::HashMap<_, _> =
@@ -532,15 +552,14 @@ fn doubt(
     disk: &dyn Disk,
     index: &dyn Index,
     journal: &Journal,
-    replayed: &Replayed,
 ) -> crate::error::Result<()> {
-    if !replayed.other_boot {
-        return journal.sync();
-    }
     let cut = journal.live(|live| {
-        let cut = live.contents.iter().filter(|(_, content)| content.power_cut);
+        let cut = live.contents.iter().filter(|(_, content)| {
+            content.power_cut || !content.suspect.is_empty()
+        });
         cut.map(|(id, content)| (*id, content.clone())).collect::<Vec<_>>()
     });
+    let looked = !cut.is_empty();
     for (id, content) in cut {
         index.apply(&extents::keys(index, id)?)?;
         let stored = match disk.open(&crate::file::data_path(id), false) {
@@ -573,6 +592,8 @@ fn doubt(
         }
         journal.append(&records)?;
     }
-    index.flush_durable()?;
+    if looked {
+        index.flush_durable()?;
+    }
     journal.sync()
 }

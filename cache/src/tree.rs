@@ -55,6 +55,13 @@ fn entry_key(parent: Ino, name: &[u8]) -> Vec<u8> {
     key
 }
 
+/// Marks nodes that were stored dirty: only the journal may say that they are.
+fn dirty_key(ino: Ino) -> Vec<u8> {
+    [DIRTY, &ino.0.to_be_bytes()].concat()
+}
+
+const DIRTY: &[u8] = b"dirty ";
+
 fn encode(node: &Node) -> Vec<u8> {
     postcard::to_stdvec(node).expect("a node is plain data")
 }
@@ -196,6 +203,7 @@ impl Tree {
         let key = entry_key(place.parent, &place.name);
         ops.push(Op::Delete(Table::Entries, key));
         ops.push(Op::Delete(Table::Places, node.ino.0.to_be_bytes().to_vec()));
+        ops.push(Op::Delete(Table::Meta, dirty_key(node.ino)));
         Ok(())
     }
 
@@ -241,6 +249,10 @@ impl Tree {
                 let key = entry_key(place.parent, &place.name);
                 let number = node.ino.0.to_be_bytes().to_vec();
                 ops.push(Op::Put(Table::Entries, key.clone(), encode(node)));
+                ops.push(match node.is_dirty() {
+                    true => Op::Put(Table::Meta, dirty_key(node.ino), Vec::new()),
+                    false => Op::Delete(Table::Meta, dirty_key(node.ino)),
+                });
                 ops.push(Op::Put(Table::Places, number, key));
                 self.hot.put(node.ino, node.clone());
             }
@@ -264,12 +276,56 @@ impl Tree {
             self.count_subdir(old.kind, place, false);
             ops.push(Op::Delete(Table::Entries, entry_key(place.parent, &place.name)));
             ops.push(Op::Delete(Table::Places, ino.0.to_be_bytes().to_vec()));
+            ops.push(Op::Delete(Table::Meta, dirty_key(ino)));
         }
         self.hot.pop(&ino);
         self.detached.remove(&ino);
         self.dirs.pop(&ino);
         self.kernel_pages.pop(&ino);
         self.index.apply(&ops)
+    }
+
+    /// At a start: nodes that the index has as dirty and the journal does not know. The index got
+    /// further than a journal that lost its end; what it says of them is not believed: they are
+    /// what the share has, or nothing.
+    pub(crate) fn distrust(&mut self, known: impl Fn(Ino) -> bool) -> Result<usize> {
+        let marked = self.index.scan(Table::Meta, DIRTY, None, usize::MAX)?;
+        let mut lost = Vec::new();
+        for (key, _) in marked {
+            let Ok(number) = <[u8; 8]>::try_from(&key[DIRTY.len()..]) else { continue };
+            let ino = Ino(u64::from_be_bytes(number));
+            if known(ino) {
+                continue;
+            }
+            self.index.apply(&[Op::Delete(Table::Meta, key)])?;
+            if let Some(node) = self.get(ino)? {
+                self.erase(ino)?;
+                lost.push(node);
+            }
+        }
+        let count = lost.len();
+        for mut node in lost {
+            for place in node.place.iter().chain(node.base.as_ref().map(|base| &base.place)) {
+                if let Some(mut dir) = self.get(place.parent)? {
+                    dir.listed = false;
+                    self.store(&[dir])?;
+                }
+            }
+            let Some(base) = &mut node.base else { continue };
+            if self.child(base.place.parent, &base.place.name)?.is_some() {
+                continue;
+            }
+            // Another version than any: the next listing brings everything anew.
+            base.version = Default::default();
+            node.place = Some(base.place.clone());
+            node.content = None;
+            node.xattrs = None;
+            node.listed = false;
+            node.dirty_content = false;
+            node.dirty_attrs = Default::default();
+            self.store(&[node])?;
+        }
+        Ok(count)
     }
 
     /// Where the share has this node; `None` where it does not have it or a directory above it.

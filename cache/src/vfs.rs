@@ -14,6 +14,7 @@ use crate::journal::{Journal, Record};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::paths::Paths;
 use crate::space::{Reservation, Space};
 use crate::step::{Asked, Need};
 use crate::sync::Sync;
@@ -55,7 +56,7 @@ pub struct Vfs {
     pub(crate) cleaned: Mutex<Vec<Ino>>,
     pub(crate) usage: Mutex<Usage>,
     /// Requests to the share against renames of directories, which change the paths of many (S4).
-    pub(crate) moves: tokio::sync::RwLock<()>,
+    pub(crate) paths: Paths,
     tree: Mutex<Tree>,
     numbers: AtomicU64,
     changes: AtomicU64,
@@ -110,7 +111,7 @@ impl Vfs {
             settling: Mutex::new(Vec::new()),
             cleaned: Mutex::new(Vec::new()),
             usage: Mutex::new(Usage::default()),
-            moves: tokio::sync::RwLock::new(()),
+            paths: Paths::default(),
             tree: Mutex::new(parts.tree),
             numbers: AtomicU64::new(2),
             changes: AtomicU64::new(parts.change + 1),
@@ -230,6 +231,14 @@ impl Vfs {
             } else {
                 self.journal.append(&records)?;
             }
+        }
+        // A fold may have dropped a clean ancestor between the look and the append.
+        let mut missing = Vec::new();
+        for node in nodes.iter().filter(|node| node.is_dirty()) {
+            self.anchor(tree, nodes, node, &mut missing)?;
+        }
+        if !missing.is_empty() {
+            self.journal.append_freeing(&missing)?;
         }
         tree.store(nodes)?;
         for node in nodes.iter().filter(|node| node.is_nothing() && node.content.is_none()) {

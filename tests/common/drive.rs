@@ -191,15 +191,31 @@ impl Drive {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in status: {text}"))
     }
 
-    /// Waits until `status` says online, or offline.
+    /// Waits until `status` says online, or offline. Somebody must ask the share for something to
+    /// learn that it is away: here, what is in the root, in a process of its own that may hang.
     pub fn wait_online(&self, online: bool) {
         let what = if online { "the share is online" } else { "the share is offline" };
-        wait::until(what, Duration::from_secs(30), || self.status()["online"] == online);
+        wait::until(what, Duration::from_secs(30), || {
+            run::run(Command::new("ls").arg("-l").arg(&self.mnt), Duration::from_secs(30));
+            self.status()["online"] == online
+        });
     }
 
-    /// `covefs unmount`; the process must end by itself, with success.
+    /// `covefs unmount` of a drive with nothing dirty; the process must end by itself, with
+    /// success.
     pub fn unmount(&mut self) {
         self.covefs("unmount", &[]);
+        self.wait_for_end();
+    }
+
+    /// The same of a drive with something dirty, which is said by the exit code (rule U6).
+    pub fn unmount_dirty(&mut self) {
+        let output = self.try_covefs("unmount", &[]);
+        assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+        self.wait_for_end();
+    }
+
+    fn wait_for_end(&mut self) {
         let daemon = self.daemon.as_ref().expect("started");
         if !wait::try_until(STOP, || daemon.ended.is_finished()) {
             panic!("the process still runs {STOP:?} after unmount:\n{}", self.said());

@@ -78,10 +78,18 @@ impl Vfs {
         path: &RemotePath,
         error: RemoteError,
     ) -> Result<Outcome> {
-        if !is_mismatch(error.kind) {
+        // Bytes of the base that are not here could not be had: gone, or just not now?
+        let base_failed = error.kind == RemoteKind::Source;
+        if !is_mismatch(error.kind) && !base_failed {
             return self.retry(error);
         }
-        let Some(found) = self.look(path).await? else {
+        let found = self.look(path).await?;
+        let base = view.node.base.as_ref().map(|base| base.version);
+        let same = |found: &Metadata| base.is_some_and(|base| base.same_content(&found.version));
+        if base_failed && found.as_ref().is_some_and(same) {
+            return self.retry(error);
+        }
+        let Some(found) = found else {
             if self.parent_is_gone(place).await? {
                 return Ok(Outcome::Later(limits::RETRY_FIRST));
             }

@@ -136,15 +136,33 @@ impl Vfs {
             Action::Keep => return self.keep_open(&view.node).await,
             _ => {}
         }
-        let whole_tree = view.node.kind == Kind::Dir
-            && matches!(action, Action::Move(_) | Action::Detour | Action::Remove(_));
         // A directory's rename and requests below it exclude each other (S4).
-        let _alone = if whole_tree { Some(self.moves.write().await) } else { None };
-        let _among = if whole_tree { None } else { Some(self.moves.read().await) };
+        let alone = view.node.kind == Kind::Dir
+            && matches!(action, Action::Move(_) | Action::Detour);
+        let paths = self.paths_of(&view.node)?;
+        let Some(_hold) = self.paths.try_take(&paths, alone) else {
+            return Ok(Outcome::Later(limits::BUSY * 5));
+        };
+        // Another worker may have moved something while this one waited for its turn.
+        let Some(view) = self.view(ino, urgent)? else { return Ok(Outcome::Done) };
+        if plan(&view) != action || self.paths_of(&view.node)? != paths {
+            return Ok(Outcome::Again);
+        }
         self.sync.begin(ino, &places);
         let done = self.act(&view, action).await;
         self.sync.end(ino, &places);
         done
+    }
+
+    /// Where the share has the node, and where it is to have it.
+    fn paths_of(&self, node: &Node) -> Result<Vec<RemotePath>> {
+        let mut tree = self.tree();
+        let mut paths = Vec::new();
+        paths.extend(tree.base_path(node.ino)?);
+        if let Some(place) = &node.place {
+            paths.extend(tree.remote_path_of(place)?);
+        }
+        Ok(paths)
     }
 
     async fn act(&self, view: &View, action: Action) -> Result<Outcome> {
