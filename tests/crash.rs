@@ -296,8 +296,10 @@ fn explained(root: &Path, history: &History) -> Result<Tree, String> {
             Node::Link(fs::read_link(&at).unwrap().to_str().unwrap().to_owned())
         } else {
             let bytes = fs::read(&at).unwrap();
-            let found = history.explains(&path, &bytes);
-            found.or_else(|_| history.explains(&original, &bytes))?;
+            // rule D5: a conflict copy has zeros where its base is gone from the share.
+            let found = history.explains(&path, &bytes, false);
+            let copy = |_| history.explains(&original, &bytes, original != path);
+            found.or_else(copy).map_err(|wrong| format!("{}: {wrong}", at.display()))?;
             Node::File { lineage: tree.0.len() as u64, bytes: Arc::new(bytes) }
         };
         tree.0.insert(path, node);

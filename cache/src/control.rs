@@ -14,7 +14,7 @@ use tokio::time::Instant;
 impl Vfs {
     /// The state of the mount. Takes no lock held over disk or network.
     pub fn status(&self) -> Status {
-        let (waiting, active, failed) = self.sync.counts();
+        let (active, failed) = self.sync.counts();
         let (dirty, dirty_bytes, conflicts, oldest) = self.journal.live(|live| {
             let dirty = live.nodes.values().filter(|node| node.is_dirty());
             let bytes = live.contents.values().map(|content| content.dirty().total()).sum();
@@ -50,8 +50,7 @@ impl Vfs {
                 files: self.space.heat().contents(),
             },
             uploads: UploadStatus {
-                // What the queue does not know is dirty all the same.
-                waiting: waiting.max(dirty.saturating_sub(active)),
+                waiting: dirty.saturating_sub(active),
                 active,
                 failed,
                 conflicts,

@@ -24,6 +24,11 @@ impl Vfs {
     /// Evicts until `bytes` more fit; `None` when everything left is dirty, pinned or in use.
     pub(crate) fn evict_for(&self, bytes: u64) -> Option<Reservation> {
         let _one = self.evicting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if matches!(self.remove_dropped(), Ok(true))
+            && let Some(reservation) = self.space.reserve(bytes)
+        {
+            return Some(reservation);
+        }
         // Two passes: what is being edited keeps its clean bytes until nothing else is left (D5).
         for edited_too in [false, true] {
             let mut kept = Vec::new();

@@ -159,6 +159,9 @@ impl Vfs {
             let end = content.size.min(offset.saturating_add(len));
             let range = offset.min(end)..end;
             let missing = content.present.missing(&range);
+            if !missing.is_empty() && content.base.is_none() {
+                return Err(Error::new(ErrorKind::Io, "read bytes that nobody has"));
+            }
             let mut flights = Vec::new();
             for part in missing {
                 flights.extend(self.flights_for(file, &mut content, &part, Wanted::Now));

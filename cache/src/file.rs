@@ -4,7 +4,7 @@
 //! ```text
 //!   0                     base_end        size
 //!   |--present--|..absent..|---- ours ----|      absent: only below base_end, fetched from the base
-//!       |dirty|    |zeros|                       zeros ⊆ dirty ⊆ present; zeros are holes in the file
+//!       |dirty|    |zeros|                       both ⊆ present; zeros are holes in the data file
 //! ```
 //!
 //! Every set changes under the content's lock only (D2). Nothing here waits for the share: what is
@@ -59,7 +59,10 @@ pub(crate) struct Content {
     pub present: RangeSet,
     /// Bytes that the share does not have and no upload has frozen.
     pub dirty: RangeSet,
-    /// Ours and zero, with a hole in the data file.
+    /// Bytes that the share does not have, journalled under generations before this one: a failed
+    /// upload's, or an earlier run's. A write to them is journalled again (S1).
+    pub older: RangeSet,
+    /// Zero, with a hole in the data file: ours, or the share's since an upload.
     pub zeros: RangeSet,
     pub frozen: Option<Frozen>,
     /// The smallest size since an upload settled on what it sends; the next base ends there.
@@ -106,6 +109,7 @@ impl Content {
             ctime: mtime,
             present: RangeSet::new(),
             dirty: RangeSet::new(),
+            older: RangeSet::new(),
             zeros: RangeSet::new(),
             frozen: None,
             cut_since: None,
@@ -148,6 +152,7 @@ impl Content {
             clean.insert(part);
         }
         clean.subtract(&self.dirty);
+        clean.subtract(&self.older);
         if let Some(frozen) = &self.frozen {
             clean.subtract(&frozen.ranges);
         }
@@ -156,12 +161,13 @@ impl Content {
     }
 
     pub(crate) fn dirty_bytes(&self) -> u64 {
-        self.dirty.total() + self.frozen.as_ref().map_or(0, |frozen| frozen.ranges.total())
+        self.dirty.total() + self.older.total() + self.frozen.as_ref().map_or(0, |frozen| frozen.ranges.total())
     }
 
     fn check_invariants(&self) {
         debug_assert!(self.base_end <= self.size, "base_end {} > {}", self.base_end, self.size);
-        debug_assert!(self.touched || (self.dirty.is_empty() && self.zeros.is_empty()));
+        let dirty = !self.dirty.is_empty() || !self.older.is_empty();
+        debug_assert!(self.touched || !dirty, "dirty but not touched");
         if cfg!(debug_assertions) {
             for range in self.dirty.iter().chain(self.zeros.iter()) {
                 debug_assert!(self.present.contains(&range), "dirty {range:?} is not present");
@@ -290,20 +296,21 @@ impl File {
             return Ok(());
         }
         let size = content.size.max(range.end);
-        let present = content.present.intersect(&range);
+        // A hole of ours counts as absent here: said to be data before it is, it would be taken for
+        // lost bytes after a crash.
+        let mut present: RangeSet = content.present.intersect(&range).into_iter().collect();
+        present.subtract(&content.zeros);
+        let absent = !present.contains(&range);
         if !present.is_empty() {
             // Still the size of before: cut off here, these are the old bytes, said to be ours.
             let old = content.size;
             let before: Vec<Record> =
-                present.iter().map(|part| self.wrote(content, part.clone(), old, now)).collect();
+                present.iter().map(|part| self.wrote(content, part, old, now)).collect();
             log(content, journal, &before)?;
-            for part in present {
-                content.dirty.insert(part);
-            }
+            content.dirty.union_with(&present);
         }
-        let stored = content.present.contains(&range) && !content.zeros.overlaps(&range);
         self.write_data(content, offset, bytes)?;
-        if !content.present.contains(&range) {
+        if absent {
             // One frame (J2): the gap before the write appears with it or not at all.
             let mut after = Vec::new();
             if range.start > content.size {
@@ -319,7 +326,7 @@ impl File {
         content.size = size;
         let blocks = range.start / limits::BLOCK..range.end.div_ceil(limits::BLOCK);
         content.crcs.retain(|block, _| !blocks.contains(block));
-        if !stored {
+        if absent {
             self.recount(content, space);
         }
         self.note_change(content, now);
@@ -399,6 +406,7 @@ impl File {
     fn cut(&self, content: &mut Content, size: u64) {
         content.present.truncate(size);
         content.dirty.truncate(size);
+        content.older.truncate(size);
         content.zeros.truncate(size);
         if let Some(frozen) = &mut content.frozen {
             frozen.ranges.truncate(size);
@@ -486,6 +494,7 @@ impl File {
         debug_assert!(!content.touched, "only clean contents begin again");
         self.punches.fetch_add(1, Ordering::SeqCst);
         content.present = RangeSet::new();
+        content.zeros = RangeSet::new();
         content.crcs.clear();
         content.size = metadata.size;
         content.base_end = metadata.size;

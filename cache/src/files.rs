@@ -39,6 +39,19 @@ impl Files {
     }
 }
 
+/// A content that counts as open.
+pub(crate) struct Pinned {
+    vfs: Arc<Vfs>,
+    pub file: Arc<File>,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.file.lock().handles -= 1;
+        self.vfs.closed(&self.file);
+    }
+}
+
 impl Vfs {
     /// The content of a node, which gets one if it has none yet.
     pub(crate) fn file_of(&self, tree: &mut Tree, mut node: Node) -> Result<Arc<File>> {
@@ -69,6 +82,13 @@ impl Vfs {
             }
         }
         Ok(file)
+    }
+
+    /// The same, kept from being dropped for as long as the pin lives.
+    pub(crate) fn keep_loaded(&self, tree: &mut Tree, node: Node) -> Result<Pinned> {
+        let file = self.file_of(tree, node)?;
+        file.lock().handles += 1;
+        Ok(Pinned { vfs: self.arc(), file })
     }
 
     /// The content with this number, loaded if it is not in use. Without a node nothing but its
@@ -105,12 +125,12 @@ impl Vfs {
             content.touched = true;
             content.touch_durable = live.base_end == 0;
             for (generation, ranges) in &live.generations {
-                content.dirty.union_with(&ranges.dirty);
+                content.older.union_with(&ranges.dirty);
                 content.zeros.union_with(&ranges.zeros);
                 content.generation = content.generation.max(generation + 1);
             }
             // Later generations may have written over earlier zeros; the journal says so.
-            present.union_with(&content.dirty);
+            present.union_with(&content.older);
             content.oldest_dirty = Some(Instant::now());
             for range in live.generations.values().flat_map(|ranges| ranges.dirty.iter()) {
                 let blocks = range.start / limits::BLOCK..range.end.div_ceil(limits::BLOCK);
@@ -167,6 +187,10 @@ impl Vfs {
             };
             node.dirty_content = true;
             node.size = content.size;
+            if content.base.is_some() {
+                // What the index says is present, with its checksums, is about to change.
+                self.index.apply(&extents::keys(&*self.index, file.id)?)?;
+            }
             self.changed(tree, vec![node], vec![touched], false)?;
             content.touched = true;
             content.oldest_dirty = Some(Instant::now());
@@ -224,16 +248,34 @@ impl Vfs {
                 Vec::new()
             }
         };
-        match self.disk.remove(&data_path(id)) {
-            Ok(()) => self.space.account(allocated, 0),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            // The sweep finds it again.
-            Err(error) => tracing::warn!(%error, content = id.0, "a data file stays"),
-        }
+        // The bytes go once the journal durably knows that nobody wants them: else a power cut
+        // could bring the name back without them.
+        self.dropping.lock().unwrap_or_else(|p| p.into_inner()).push((id, allocated));
         if let Err(error) = self.index.apply(&keys) {
             tracing::warn!(%error, "an index record stays");
         }
         self.space.heat().forget_content(id);
+    }
+
+    /// Removes the data files of contents that are dropped; after an fdatasync of the journal.
+    pub(crate) fn remove_dropped(&self) -> Result<bool> {
+        let dropped = {
+            let mut dropping = self.dropping.lock().unwrap_or_else(|p| p.into_inner());
+            std::mem::take(&mut *dropping)
+        };
+        if dropped.is_empty() {
+            return Ok(false);
+        }
+        self.journal.sync()?;
+        for (id, allocated) in dropped {
+            match self.disk.remove(&data_path(id)) {
+                Ok(()) => self.space.account(allocated, 0),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                // The next start finds it again.
+                Err(error) => tracing::warn!(%error, content = id.0, "a data file stays"),
+            }
+        }
+        Ok(true)
     }
 
     /// Lets a content go that has no handle, flight, upload, nor anything unsettled. A dirty one

@@ -11,7 +11,7 @@ use crate::node::{Node, Place};
 use crate::step::{Asked, Need};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
-use covefs_remote::{ErrorKind as RemoteKind, Remote, ShareIdentity};
+use covefs_remote::{ErrorKind as RemoteKind, Remote, RemotePath, ShareIdentity};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -229,7 +229,7 @@ impl Vfs {
 
     /// Asks again and again while the share is out of reach, ever later; checks that it is the
     /// same share before anything is believed (X1).
-    pub(crate) async fn probe(&self, identity: ShareIdentity) {
+    pub(crate) async fn probe(&self, identity: ShareIdentity, leftovers: Vec<RemotePath>) {
         loop {
             let changed = self.reach.changed.notified();
             tokio::pin!(changed);
@@ -252,6 +252,7 @@ impl Vfs {
                 }
             }
             self.resolve_all_sent().await;
+            self.remove_leftovers(&leftovers).await;
             self.tree().forget_verified();
             self.reach.back();
             self.sync.hurry_once();

@@ -18,6 +18,7 @@ mod control;
 mod data;
 mod dirs;
 mod disk;
+mod doubt;
 mod error;
 mod evict;
 mod extents;

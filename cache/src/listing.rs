@@ -435,6 +435,13 @@ impl Vfs {
         };
         tracing::debug!(?why, content = file.id.0, "a version moved on");
         let before = file.lock().base;
+        if let Some((dir, _, _still)) = self.still_path(place.parent).await?
+            && let Ok(found) = self.remote.stat(&dir.join(&place.name)).await
+            && before.is_some_and(|before| before.same_content(&found.version))
+        {
+            // Only its path was another one for a moment: a rename of ours.
+            return Ok(());
+        }
         self.look_at(place.parent, &place.name).await?;
         let content = file.lock();
         let moved_on = content.base != before && !content.orphan;

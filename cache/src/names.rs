@@ -159,18 +159,16 @@ impl Vfs {
     ) -> Result<Step<Entry>> {
         self.check_writable()?;
         if let Some(size) = change.size {
-            let file = {
+            let pinned = {
                 let mut tree = self.tree();
                 let node = tree.need(ino)?;
                 match node.kind {
-                    Kind::File => self.file_of(&mut tree, node)?,
+                    Kind::File => self.keep_loaded(&mut tree, node)?,
                     Kind::Dir => return Err(Error::new(ErrorKind::IsADirectory, "set the size")),
                     _ => return Err(Error::new(ErrorKind::Invalid, "set the size")),
                 }
             };
-            let step = self.truncate(asked, &file, size);
-            self.closed(&file);
-            ready!(step?);
+            ready!(self.truncate(asked, &pinned.file, size)?);
         }
         let mut tree = self.tree();
         let mut node = tree.need(ino)?;
@@ -401,23 +399,18 @@ impl Vfs {
             fresh!(self, tree, asked, &dir, Some(&place.name));
         }
         let node = tree.need(ino)?;
-        let file = self.file_of(&mut tree, node)?;
+        let pinned = self.keep_loaded(&mut tree, node)?;
+        let file = pinned.file.clone();
+        drop(tree);
         if how.truncate {
-            drop(tree);
-            let step = self.truncate(asked, &file, 0);
-            if !matches!(step, Ok(Step::Done(()))) {
-                self.closed(&file);
-            }
-            ready!(step?);
-            tree = self.tree();
+            ready!(self.truncate(asked, &file, 0)?);
         }
         {
             let mut content = file.lock();
             content.handles += 1;
             content.writers += u32::from(how.write);
         }
-        let keep_cache = tree.kernel_reads(ino, file.id);
-        drop(tree);
+        let keep_cache = self.tree().kernel_reads(ino, file.id);
         if how.read {
             self.space.heat().opened(file.id);
         }

@@ -10,6 +10,7 @@ use crate::file::File;
 use crate::index::{Op, Tree as Table};
 use crate::journal::Record;
 use crate::limits;
+use crate::node::Node;
 use crate::start::EPOCH;
 use crate::vfs::Vfs;
 use covefs_remote::Kind;
@@ -75,6 +76,7 @@ impl Vfs {
             }
             self.index_presence(file, &present, punches)?;
         }
+        self.remove_dropped()?;
         self.forget_cleaned(all)?;
         self.journal.compact_if_due()?;
         for file in &files {
@@ -129,7 +131,15 @@ impl Vfs {
         if cleaned.is_empty() && !absent && !all {
             return Ok(());
         }
-        let epoch = self.sync.index_epoch.fetch_add(1, Ordering::SeqCst);
+        // As they are before the flush: what changes meanwhile is not covered by it.
+        let before: Vec<Node> = self.journal.live(|live| {
+            cleaned.iter().filter_map(|ino| live.nodes.get(ino).cloned()).collect()
+        });
+        let epoch = {
+            // An eviction's record and its change of the index belong to one epoch.
+            let _one = self.evicting.lock().unwrap_or_else(|p| p.into_inner());
+            self.sync.index_epoch.fetch_add(1, Ordering::SeqCst)
+        };
         let mark = Op::Put(Table::Meta, EPOCH.to_vec(), epoch.to_le_bytes().to_vec());
         self.index.apply(&[mark])?;
         self.index.flush_durable()?;
@@ -137,11 +147,11 @@ impl Vfs {
         records.push(Record::IndexFlushed { epoch });
         let tree = self.tree();
         self.journal.live(|live| {
-            for ino in &cleaned {
-                let Some(node) = live.nodes.get(ino) else { continue };
+            for node in &before {
                 // A directory may be above a dirty node; compaction finds out.
-                if !node.is_dirty() && (node.kind != Kind::Dir || node.is_nothing()) {
-                    records.push(Record::NodeGone(*ino));
+                let gone = node.kind != Kind::Dir || node.is_nothing();
+                if !node.is_dirty() && gone && live.nodes.get(&node.ino) == Some(node) {
+                    records.push(Record::NodeGone(node.ino));
                 }
             }
         });

@@ -4,13 +4,12 @@ use crate::attr::Ino;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::disk::{DirLock, Disk, Locked, RealDisk, suitable};
+use crate::doubt::{self, Doubted};
 use crate::error::Error;
-use crate::extents;
 use crate::index::{Index, SledIndex, Tree as Table};
-use crate::journal::{ByteRange, Journal, Live, Record, Replayed};
+use crate::journal::{Journal, Live, Record, Replayed};
 use crate::limits;
 use crate::node::{Base, DirtyAttrs, Node, Place};
-use crate::ranges::RangeSet;
 use crate::tree::Tree;
 use crate::vfs::{Parts, Site, Vfs};
 use covefs_remote::attempt::{AttemptConfig, Guarded};
@@ -331,7 +330,8 @@ impl Vfs {
         let mut tree = Tree::new(index.clone());
         let overlaid = overlay(&mut tree, &journal, fresh, root.as_ref(), &config);
         overlaid.map_err(disk_error(&dir))?;
-        doubt(&*opened.disk, &*index, &journal).map_err(disk_error(&dir))?;
+        let parts = Doubted { disk: &*opened.disk, index: &*index, journal: &journal };
+        doubt::settle(parts, &mut tree).map_err(disk_error(&dir))?;
         let change = journal.live(|live| live.nodes.values().map(|n| n.change).max());
         let vfs = Vfs::new(Parts {
             remote: guarded,
@@ -345,18 +345,25 @@ impl Vfs {
             lock: opened.lock,
             config,
         });
+        // Before any upload of this run: these are an earlier one's.
+        let leftovers: Vec<RemotePath> =
+            vfs.journal.live(|live| live.temps.iter().cloned().collect());
         if online {
             vfs.resolve_all_sent().await;
+            vfs.remove_leftovers(&leftovers).await;
         }
-        vfs.begin(identity, online, replayed);
+        vfs.begin(identity, online, replayed, leftovers);
         Ok(vfs)
     }
 
-    fn begin(&self, identity: ShareIdentity, online: bool, replayed: Replayed) {
+    fn begin(
+        &self,
+        identity: ShareIdentity,
+        online: bool,
+        replayed: Replayed,
+        leftovers: Vec<RemotePath>,
+    ) {
         self.sync.set_debounce(self.config.debounce);
-        // Before any upload of this run: these are an earlier one's.
-        let leftovers: Vec<RemotePath> =
-            self.journal.live(|live| live.temps.iter().cloned().collect());
         let epoch = self.journal.live(|live| {
             live.index_epoch.max(live.absent.keys().last().copied().unwrap_or(0))
         });
@@ -387,9 +394,7 @@ impl Vfs {
         let vfs = self.arc();
         self.spawn("settle", async move { vfs.settle_for_ever().await });
         let vfs = self.arc();
-        self.spawn("probe", async move { vfs.probe(identity).await });
-        let vfs = self.arc();
-        self.spawn("leftovers", async move { vfs.remove_leftovers(leftovers).await });
+        self.spawn("probe", async move { vfs.probe(identity, leftovers).await });
         let vfs = self.arc();
         self.spawn("usage", async move { vfs.watch_usage().await });
     }
@@ -411,22 +416,16 @@ impl Vfs {
         }
     }
 
-    /// Removes from the share what an earlier run of ours left half made (X2).
-    async fn remove_leftovers(&self, temps: Vec<RemotePath>) {
+    /// Removes from the share what an earlier run of ours left half made (X2), before the
+    /// directories that it lies in are renamed.
+    pub(crate) async fn remove_leftovers(&self, temps: &[RemotePath]) {
         for path in temps {
-            if path.is_root() {
+            let removed = self.remote.remove(path, covefs_remote::Expect::Any).await;
+            if removed.as_ref().is_err_and(|error| error.kind.is_transient()) {
                 continue;
             }
-            loop {
-                let far = tokio::time::Instant::now() + std::time::Duration::from_secs(1 << 30);
-                self.reach.wait_online(far).await;
-                match self.remote.remove(&path, covefs_remote::Expect::Any).await {
-                    Ok(()) => break,
-                    Err(error) if error.kind.is_offline() => self.reach.failed(error.kind),
-                    Err(_) => break,
-                }
-            }
-            if let Err(error) = self.journal.append_freeing(&[Record::TempGone(path)]) {
+            let gone = [Record::TempGone(path.clone())];
+            if let Err(error) = self.journal.append_freeing(&gone) {
                 tracing::warn!(%error, "a leftover stays noted");
             }
         }
@@ -544,56 +543,4 @@ fn root_node(config: &Config) -> Node {
         listed: false,
         change: 0,
     }
-}
-
-/// After a power cut: what no fdatasync covered and is a hole now falls back to the base, and
-/// what was written over something on the share never replaces it (J6).
-fn doubt(
-    disk: &dyn Disk,
-    index: &dyn Index,
-    journal: &Journal,
-) -> crate::error::Result<()> {
-    let cut = journal.live(|live| {
-        let cut = live.contents.iter().filter(|(_, content)| {
-            content.power_cut || !content.suspect.is_empty()
-        });
-        cut.map(|(id, content)| (*id, content.clone())).collect::<Vec<_>>()
-    });
-    let looked = !cut.is_empty();
-    for (id, content) in cut {
-        index.apply(&extents::keys(index, id)?)?;
-        let stored = match disk.open(&crate::file::data_path(id), false) {
-            Ok(data) => {
-                let stored = data.len().and_then(|len| data.data_ranges(0..len));
-                stored.map_err(|error| Error::disk("look at a data file", error))?
-            }
-            Err(_) => RangeSet::new(),
-        };
-        let mut lost = content.suspect.clone();
-        lost.subtract(&stored);
-        lost.truncate(content.base_end);
-        let lost: Vec<ByteRange> = lost.iter().map(ByteRange::from).collect();
-        let mut records = vec![Record::Settled { content: id, lost }];
-        let node = journal.live(|live| {
-            let mut nodes = live.nodes.values();
-            let node = nodes.find(|node| node.content == Some(id)).cloned();
-            let replaces = |node: &Node| {
-                node.base.is_some()
-                    || live.nodes.values().any(|other| {
-                        let base = other.base.as_ref().map(|base| &base.place);
-                        other.ino != node.ino && base.is_some() && base == node.place.as_ref()
-                    })
-            };
-            node.filter(replaces)
-        });
-        if let Some(node) = node.filter(|_| !content.suspect.is_empty()) {
-            tracing::warn!(ino = node.ino.0, "a power cut may have cost bytes: kept as a copy");
-            records.push(Record::Suspect(node.ino));
-        }
-        journal.append(&records)?;
-    }
-    if looked {
-        index.flush_durable()?;
-    }
-    journal.sync()
 }

@@ -175,11 +175,10 @@ impl Sync {
         }
     }
 
-    /// Nodes that wait, run, and failed at least once.
-    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+    /// Nodes that are being sent, and those that failed at least once.
+    pub(crate) fn counts(&self) -> (u64, u64) {
         let queue = self.lock();
-        let active = queue.active.len() as u64;
-        ((queue.at.len()) as u64, active, queue.failed.len() as u64)
+        (queue.active.len() as u64, queue.failed.len() as u64)
     }
 
     /// What went wrong with a node last.

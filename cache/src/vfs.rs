@@ -52,6 +52,8 @@ pub struct Vfs {
     /// One eviction at a time: each makes one durable record for many extents.
     pub(crate) evicting: Mutex<()>,
     pub(crate) settling: Mutex<Vec<Arc<File>>>,
+    /// Contents without a node, and what their data files take, to be removed.
+    pub(crate) dropping: Mutex<Vec<(ContentId, u64)>>,
     /// Nodes in step with the share whose records the journal drops once the index is durable.
     pub(crate) cleaned: Mutex<Vec<Ino>>,
     pub(crate) usage: Mutex<Usage>,
@@ -110,6 +112,7 @@ impl Vfs {
             evicting: Mutex::new(()),
             settling: Mutex::new(Vec::new()),
             cleaned: Mutex::new(Vec::new()),
+            dropping: Mutex::new(Vec::new()),
             usage: Mutex::new(Usage::default()),
             paths: Paths::default(),
             tree: Mutex::new(parts.tree),

@@ -17,7 +17,7 @@ const START: Duration = Duration::from_secs(30);
 /// From the request to end to the end of the process.
 const STOP: Duration = Duration::from_secs(60);
 /// An upload of all that a test wrote; a `dir:` share takes hundreds of MB a second.
-const DRAIN: Duration = Duration::from_secs(300);
+const DRAIN: Duration = Duration::from_secs(120);
 /// The site's name, as conflict copies show it.
 pub const SITE: &str = "testsite";
 
@@ -256,12 +256,14 @@ impl Drive {
     /// Warnings and errors that the test did not list, and panics, which nobody may list.
     fn unexpected(&self) -> Vec<String> {
         let read = |file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
-        let log = read(self.log_file()) + &read(self.output());
-        let bad = log.lines().filter(|line| {
+        let log = read(self.log_file());
+        let unlisted = log.lines().filter(|line| {
             let level = line.contains(" WARN ") || line.contains(" ERROR ");
-            let listed = self.allowed.iter().any(|text| line.contains(text));
-            (level && !listed) || line.contains("panicked at")
+            level && !self.allowed.iter().any(|text| line.contains(text))
         });
+        let output = read(self.output());
+        let panics = output.lines().filter(|line| line.contains("panicked at"));
+        let bad = unlisted.chain(panics);
         bad.take(20).map(str::to_owned).collect()
     }
 
@@ -269,17 +271,12 @@ impl Drive {
         self.root.join("output")
     }
 
-    /// The last lines of the process's own output and of its log.
+    /// The last lines of the process's own output; in the foreground they hold its log too.
     pub fn said(&self) -> String {
-        let mut text = String::new();
-        for file in [self.output(), self.log_file()] {
-            let bytes = fs::read(file).unwrap_or_default();
-            let all = String::from_utf8_lossy(&bytes).into_owned();
-            let lines: Vec<&str> = all.lines().collect();
-            text += &lines[lines.len().saturating_sub(20)..].join("\n");
-            text.push('\n');
-        }
-        text
+        let bytes = fs::read(self.output()).unwrap_or_default();
+        let all = String::from_utf8_lossy(&bytes).into_owned();
+        let lines: Vec<&str> = all.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 }
 

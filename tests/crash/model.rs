@@ -260,24 +260,24 @@ impl History {
     }
 
     /// Whether `bytes` can come from a file that once stood at `path`: each byte is one that the
-    /// file had at this offset. `Err` says which is not.
-    pub fn explains(&self, path: &str, bytes: &[u8]) -> Result<(), String> {
+    /// file had at this offset; with `gaps`, or a zero. `Err` says which is not.
+    pub fn explains(&self, path: &str, bytes: &[u8], gaps: bool) -> Result<(), String> {
         let Some(lineages) = self.at.get(path) else {
             return Err(format!("{path}: nothing ever stood here"));
         };
         let mut worst = format!("{path}: no file ever stood here");
         for lineage in lineages {
-            let Some(wrong) = self.foreign(*lineage, bytes) else { return Ok(()) };
+            let Some(wrong) = self.foreign(*lineage, bytes, gaps) else { return Ok(()) };
             worst = format!("{path}: {wrong}");
         }
         Err(worst)
     }
 
-    fn foreign(&self, lineage: u64, bytes: &[u8]) -> Option<String> {
+    fn foreign(&self, lineage: u64, bytes: &[u8], gaps: bool) -> Option<String> {
         if !self.sizes[&lineage].contains(&bytes.len()) {
             return Some(format!("was never {} bytes long", bytes.len()));
         }
-        let mut known = vec![false; bytes.len()];
+        let mut known: Vec<bool> = bytes.iter().map(|byte| gaps && *byte == 0).collect();
         for layer in self.layers.get(&lineage).map_or(&[][..], Vec::as_slice) {
             let start = layer.offset.min(bytes.len());
             let found = bytes[start..].iter().zip(&*layer.bytes);

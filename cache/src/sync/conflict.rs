@@ -126,6 +126,7 @@ impl Vfs {
             // What was written since the comparison began is not on the share.
             if content.size == found.size && content.last_change == compared {
                 content.dirty = Default::default();
+                content.older = Default::default();
             }
             generation
         };

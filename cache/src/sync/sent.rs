@@ -36,6 +36,14 @@ impl Vfs {
         let Some(sent) = self.journal.live(|live| live.sent.get(&ino).cloned()) else {
             return Ok(());
         };
+        let places = [sent.place.clone()];
+        self.sync.begin(ino, &places);
+        let resolved = self.resolve(ino, sent).await;
+        self.sync.end(ino, &places);
+        resolved
+    }
+
+    async fn resolve(&self, ino: Ino, sent: SentRecord) -> Result<()> {
         let path = self.tree().remote_path_of(&sent.place)?;
         let found = match path {
             Some(path) => match self.remote.stat(&path).await {
@@ -93,10 +101,9 @@ impl Vfs {
         {
             let mut content = file.lock();
             content.dirty = Default::default();
-            content.zeros = Default::default();
+            content.older = Default::default();
             for ranges in later.values() {
-                content.dirty.union_with(&ranges.dirty);
-                content.zeros.union_with(&ranges.zeros);
+                content.older.union_with(&ranges.dirty);
             }
             content.generation = content.generation.max(bytes.generation + 1);
             let base_end = content.base_end.min(content.size);

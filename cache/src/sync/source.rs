@@ -40,7 +40,8 @@ impl Upload {
     pub(super) fn begin(vfs: Arc<Vfs>, file: Arc<File>, place: Place) -> Self {
         let (size, data) = {
             let mut content = file.lock();
-            let ranges = std::mem::take(&mut content.dirty);
+            let mut ranges = std::mem::take(&mut content.dirty);
+            ranges.union_with(&std::mem::take(&mut content.older));
             content.frozen = Some(Frozen { generation: content.generation, ranges });
             content.generation += 1;
             (content.size, content.zeros.missing(&(0..content.size)))
@@ -58,7 +59,7 @@ impl Upload {
     pub(super) fn thaw(&self) {
         let mut content = self.file.lock();
         if let Some(frozen) = content.frozen.take() {
-            content.dirty.union_with(&frozen.ranges);
+            content.older.union_with(&frozen.ranges);
         }
         content.held = false;
         content.cut_since = None;

@@ -89,12 +89,12 @@ impl Vfs {
             content.held = false;
             content.base = Some(metadata.version);
             let size = metadata.size;
-            let clean = content.dirty.is_empty() && content.size == size;
+            let unsent = !content.dirty.is_empty() || !content.older.is_empty();
+            let clean = !unsent && content.size == size;
             let cut = content.cut_since.take().unwrap_or(size);
             if clean {
                 content.touched = false;
                 content.touch_durable = false;
-                content.zeros = Default::default();
                 content.base_end = content.size;
                 content.oldest_dirty = None;
                 content.fsynced = false;

@@ -1,0 +1,142 @@
+//! What a start may believe of bytes that only we have, after a power cut or a damaged journal.
+//!
+//! What no fdatasync covered and is a hole now falls back to the base. What was written over
+//! something on the share never replaces it when bytes may be missing: it goes up as a copy (J6).
+//! What nobody has any more is never made up: a file of which nothing is left is not uploaded.
+
+use crate::attr::ContentId;
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::extents;
+use crate::file::data_path;
+use crate::index::Index;
+use crate::journal::{ByteRange, Journal, LiveContent, Record};
+use crate::node::Node;
+use crate::ranges::RangeSet;
+use crate::tree::Tree;
+
+/// What is looked at.
+pub(crate) struct Doubted<'a> {
+    pub disk: &'a dyn Disk,
+    pub index: &'a dyn Index,
+    pub journal: &'a Journal,
+}
+
+/// Looks at every content that the journal has, which takes as long as there are dirty files.
+pub(crate) fn settle(parts: Doubted<'_>, tree: &mut Tree) -> Result<()> {
+    let contents = parts.journal.live(|live| live.contents.clone());
+    let mut looked = false;
+    for (id, content) in contents {
+        redo(parts.disk, id, &content)?;
+        let stored = stored(parts.disk, id)?;
+        let mut data = content.dirty();
+        for ranges in content.generations.values() {
+            data.subtract(&ranges.zeros);
+        }
+        let mut lost = data.clone();
+        if let Some(stored) = &stored {
+            lost.subtract(stored);
+        }
+        let node = parts.journal.live(|live| {
+            live.nodes.values().find(|node| node.content == Some(id)).cloned()
+        });
+        let gaps = gaps(&content, node.as_ref());
+        let sure = !content.power_cut && content.suspect.is_empty();
+        if sure && lost.is_empty() && gaps.is_empty() {
+            continue;
+        }
+        // What the index says is present may have been written over.
+        parts.index.apply(&extents::keys(parts.index, id)?)?;
+        looked = true;
+        let Some(node) = node else { continue };
+        let records = verdict(&parts, id, &content, &node, lost, gaps, stored.is_none());
+        let dropped = matches!(records.first(), Some(Record::NodeGone(_)));
+        parts.journal.append(&records)?;
+        if dropped {
+            tree.erase(node.ino)?;
+        }
+    }
+    if looked {
+        parts.index.flush_durable()?;
+    }
+    parts.journal.sync()
+}
+
+/// Cuts and holes are journalled before they are made: they are made again.
+fn redo(disk: &dyn Disk, id: ContentId, content: &LiveContent) -> Result<()> {
+    let data = match disk.open(&data_path(id), false) {
+        Ok(data) => data,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::disk("open a data file", error)),
+    };
+    let cut = match data.len() {
+        Ok(len) if len > content.size => data.set_len(content.size),
+        other => other.map(drop),
+    };
+    let zeros = content.generations.values().flat_map(|ranges| ranges.zeros.iter());
+    let holes = zeros.map(|range| data.punch(range)).collect::<std::io::Result<()>>();
+    cut.and(holes).map_err(|error| Error::disk("cut a data file", error))
+}
+
+/// The ranges that the data file has; `None` where there is none.
+fn stored(disk: &dyn Disk, id: ContentId) -> Result<Option<RangeSet>> {
+    let data = match disk.open(&data_path(id), false) {
+        Ok(data) => data,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::disk("open a data file", error)),
+    };
+    let stored = data.len().and_then(|len| data.data_ranges(0..len));
+    stored.map(Some).map_err(|error| Error::disk("look at a data file", error))
+}
+
+/// Ranges that are neither ours nor the base's; only a journal that lost its end has any.
+fn gaps(content: &LiveContent, node: Option<&Node>) -> RangeSet {
+    let mut covered = content.dirty();
+    if node.is_some_and(|node| node.base.is_some()) && content.base_end > 0 {
+        covered.insert(0..content.base_end);
+    }
+    covered.missing(&(0..content.size)).into_iter().collect()
+}
+
+fn verdict(
+    parts: &Doubted<'_>,
+    id: ContentId,
+    content: &LiveContent,
+    node: &Node,
+    lost: RangeSet,
+    gaps: RangeSet,
+    no_file: bool,
+) -> Vec<Record> {
+    if node.base.is_none() && no_file && !lost.is_empty() {
+        tracing::warn!(ino = node.ino.0, "a new file lost all its bytes: it is dropped");
+        return vec![Record::NodeGone(node.ino), Record::ContentGone(id)];
+    }
+    let mut records = Vec::new();
+    let generation = content.generations.keys().last().copied().unwrap_or(1);
+    let (size, mtime) = (content.size, content.mtime);
+    let mut of_base = lost.clone();
+    of_base.truncate(content.base_end);
+    let missing = lost.total() > of_base.total() || !gaps.is_empty();
+    records.push(Record::Settled { content: id, lost: of_base.iter().map(Into::into).collect() });
+    for gap in gaps.iter() {
+        let range = ByteRange::from(gap);
+        records.push(Record::Zeroed { content: id, generation, range, size, mtime });
+    }
+    let doubtful = missing || !content.suspect.is_empty();
+    if doubtful && (missing || replaces(parts.journal, node)) {
+        tracing::warn!(ino = node.ino.0, "bytes may be missing: it goes up as a copy");
+        records.push(Record::Suspect(node.ino));
+    }
+    records
+}
+
+/// Whether uploading the node would replace something on the share.
+fn replaces(journal: &Journal, node: &Node) -> bool {
+    node.base.is_some()
+        || journal.live(|live| {
+            live.nodes.values().any(|other| {
+                let base = other.base.as_ref().map(|base| &base.place);
+                other.ino != node.ino && base.is_some() && base == node.place.as_ref()
+            })
+        })
+}
