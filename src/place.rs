@@ -6,6 +6,8 @@ use crate::share::{Share, resolved};
 use crate::size::format_size;
 use anyhow::{Context, Result, bail};
 use covefs_cache::CACHE_FLOOR;
+use covefs_remote::ShareIdentity;
+use serde::Deserialize;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -135,7 +137,7 @@ pub(crate) fn make_cache_dir(dir: &Path) -> Result<bool> {
                     dir.display(),
                     crate::text::escaped(&entry.file_name().to_string_lossy())
                 ),
-                _ => Ok(false),
+                _ => check_whole(dir).map(|()| false),
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -144,6 +146,37 @@ pub(crate) fn make_cache_dir(dir: &Path) -> Result<bool> {
         }
         Err(error) => Err(refused(dir, &error)),
     }
+}
+
+/// Refuses what is left of a cache that lost its `cache.json`: a new one in its place would give
+/// the numbers of its files to others, and the edits in it would go.
+fn check_whole(dir: &Path) -> Result<()> {
+    // A mount that failed early leaves empty directories.
+    let holds = |name| std::fs::read_dir(dir.join(name)).is_ok_and(|mut it| it.next().is_some());
+    let left = ["data", "journal", "meta.sled"].into_iter().find(|name| holds(name));
+    match left {
+        Some(name) if !is_cache(dir) => bail!(
+            "cache directory {} holds {name} of an earlier cache but no cache.json; move it away, \
+             it may hold edits that the share does not have",
+            dir.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// What a cache was made for, as its `cache.json` says.
+#[derive(Deserialize)]
+pub(crate) struct Earlier {
+    /// The share's name.
+    pub share: String,
+    /// The share itself.
+    pub identity: Option<ShareIdentity>,
+}
+
+/// `None` where there is no cache, or one that this version cannot read: the cache's to say.
+pub(crate) fn earlier(cache_dir: &Path) -> Option<Earlier> {
+    let text = std::fs::read(cache_dir.join("cache.json")).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// Whether a cache was made here before.
@@ -246,5 +279,20 @@ mod tests {
         make_cache_dir(&cache).unwrap();
         let error = make_cache_dir(&cache.join("thesis.txt")).unwrap_err().to_string();
         assert!(error.contains("not a directory"), "{error}");
+    }
+
+    #[test]
+    fn the_rest_of_a_cache_is_not_built_upon() {
+        for part in ["data", "journal", "meta.sled"] {
+            let dir = tempfile::tempdir().unwrap();
+            let cache = dir.path();
+            std::fs::create_dir(cache.join(part)).unwrap();
+            make_cache_dir(cache).unwrap();
+            std::fs::write(cache.join(part).join("1"), "x").unwrap();
+            let error = make_cache_dir(cache).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("move it away"), "{error}");
+            std::fs::write(cache.join("cache.json"), "{}").unwrap();
+            make_cache_dir(cache).unwrap();
+        }
     }
 }

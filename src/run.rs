@@ -70,7 +70,7 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
         .build()
         .context("start the threads")?;
     let outcome = runtime.block_on(async {
-        let vfs = start(&plan).await.inspect_err(|_| {
+        let vfs = start(&plan, &mut note).await.inspect_err(|_| {
             if plan.made_cache_dir {
                 // Only as long as nothing is in it.
                 let _ = std::fs::remove_dir(&plan.config.cache_dir);
@@ -88,8 +88,8 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
     outcome
 }
 
-async fn start(plan: &Plan) -> Result<Arc<Vfs>> {
-    let share = remote::open(&plan.share, &plan.config).await?;
+async fn start(plan: &Plan, note: &mut dyn FnMut(String)) -> Result<Arc<Vfs>> {
+    let share = remote::open(&plan.share, &plan.config, note).await?;
     Ok(Vfs::start(plan.config.clone(), share).await?)
 }
 

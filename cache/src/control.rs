@@ -6,6 +6,7 @@ use crate::journal::{ConflictRecord, Record};
 use crate::limits;
 use crate::node::Node;
 use crate::status::*;
+use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{Kind, RemotePath};
 use std::sync::atomic::Ordering;
@@ -219,6 +220,28 @@ impl Vfs {
             }
         });
         Ok(())
+    }
+
+    /// Notes that a content just loaded lies at or below a pin.
+    pub(crate) fn pin_if_asked(&self, tree: &mut Tree, node: &Node, id: ContentId) -> Result<()> {
+        if self.journal.live(|live| live.pins.is_empty()) {
+            return Ok(());
+        }
+        let Some(path) = tree.path(node.ino)? else { return Ok(()) };
+        if self.journal.live(|live| live.pins.iter().any(|pin| path.is_within(pin))) {
+            self.space.heat().pinned.insert(id);
+        }
+        Ok(())
+    }
+
+    /// After a start: what lies below the pins, as far as it is known.
+    pub(crate) fn repin(&self) {
+        let pins = self.journal.live(|live| live.pins.iter().cloned().collect::<Vec<_>>());
+        for pin in pins {
+            let files = self.files_below(&pin).unwrap_or_default();
+            let contents = files.into_iter().filter_map(|(_, content)| content);
+            self.space.heat().pinned.extend(contents);
+        }
     }
 
     /// No longer pinned.

@@ -327,6 +327,7 @@ impl Vfs {
                 self.journal.append(&[Record::SyncBegan { content: file.id }])?;
             }
             content.unsynced = false;
+            content.logged = Default::default();
             content.touched
         };
         if let Some(data) = file.data(false)?
@@ -337,6 +338,9 @@ impl Vfs {
             return Err(Error::disk("sync a data file", error));
         }
         if dirty {
+            if file.data(false)?.is_some() {
+                file.sync_name()?;
+            }
             self.journal.append(&[Record::Synced { content: file.id }])?;
         }
         Ok(())

@@ -33,6 +33,7 @@ impl Vfs {
         for edited_too in [false, true] {
             let mut kept = Vec::new();
             let found = loop {
+                self.watch_disk();
                 if let Some(reservation) = self.space.reserve(bytes) {
                     break Some(reservation);
                 }
@@ -84,13 +85,14 @@ impl Vfs {
             };
             let edited = content.touched && !content.is_whole();
             let range = extent_range(key.1);
-            if content.evictable(&range).is_empty() {
-                // Dirty: it comes back when it is clean. Gone already: nothing to do.
-                continue;
-            }
+            let nothing = content.evictable(&range).is_empty();
             drop(content);
-            if edited && !edited_too {
-                kept.push(*key);
+            if nothing || edited && !edited_too {
+                // Dirty: it comes back when it is clean. Gone already: nothing to do.
+                if !nothing {
+                    kept.push(*key);
+                }
+                self.unload_if_idle(&file);
                 continue;
             }
             going.entry(key.0).or_insert_with(|| (file, Vec::new())).1.push(key.1);

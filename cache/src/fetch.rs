@@ -15,6 +15,7 @@ use crate::file::{Content, File};
 use crate::limits;
 use crate::vfs::Vfs;
 use bytes::Bytes;
+use covefs_remote::attempt::in_background;
 use covefs_remote::{ErrorKind as RemoteKind, Remote, Version};
 use futures_util::StreamExt;
 use std::ops::Range;
@@ -188,6 +189,11 @@ impl Vfs {
             let content = file.lock();
             let range = range.start..range.end.min(content.size).max(range.start);
             let missing = content.present.missing(&range);
+            let stale = flights.iter().any(|flight| Some(flight.version) != content.base);
+            if stale && !missing.is_empty() {
+                // It began again with another version meanwhile: no mixture (R2).
+                return Ok(Err(RemoteKind::Busy));
+            }
             let mut out = Vec::with_capacity((range.end - range.start) as usize);
             let punches = file.punches.load(Ordering::SeqCst);
             if last == limits::READ_TRIES {
@@ -263,7 +269,11 @@ impl Vfs {
     fn launch(&self, file: Arc<File>, flight: Arc<Flight>, wanted: Wanted) {
         let vfs = self.arc();
         self.spawn("fetch", async move {
-            let how = vfs.fly(&file, &flight, wanted).await;
+            let flying = vfs.fly(&file, &flight, wanted);
+            let how = match wanted {
+                Wanted::Now => flying.await,
+                Wanted::Ahead => in_background(flying).await,
+            };
             {
                 let mut content = file.lock();
                 content.flights.retain(|other| !Arc::ptr_eq(other, &flight));

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::Flight;
 use crate::journal::{ByteRange, Journal, Record};
 use crate::limits;
+use crate::node::Place;
 use crate::ranges::RangeSet;
 use crate::space::Space;
 use covefs_remote::{Timestamp, Version};
@@ -42,6 +43,8 @@ pub(crate) struct File {
     pub syncing: Mutex<()>,
     /// It waits for the next round of settling.
     pub settling: AtomicBool,
+    /// The data file's name is durable.
+    named: AtomicBool,
 }
 
 /// What was dirty when an upload began.
@@ -99,6 +102,13 @@ pub(crate) struct Content {
     pub latched: bool,
     /// The name and the share have gone on without it; it lives until its last close.
     pub orphan: bool,
+    /// Where it was when the share took its name away; a write gives it one again (S6).
+    pub lost: Option<Place>,
+    /// Journalled under this generation since the last sync began: may be written over without a
+    /// word (J6).
+    pub logged: RangeSet,
+    /// When the journal last heard of its time.
+    pub logged_at: Option<Instant>,
 }
 
 impl Content {
@@ -132,6 +142,9 @@ impl Content {
             delivered: false,
             latched: false,
             orphan: false,
+            lost: None,
+            logged: RangeSet::new(),
+            logged_at: None,
         }
     }
 
@@ -143,6 +156,32 @@ impl Content {
     /// Whether the share does not have all of it.
     pub(crate) fn is_dirty(&self) -> bool {
         self.touched
+    }
+
+    /// From now on all of it is ours: the share has none.
+    pub(crate) fn lose_base(&mut self, gaps: &[Range<u64>]) {
+        for gap in gaps {
+            self.present.insert(gap.clone());
+            self.zeros.insert(gap.clone());
+        }
+        if self.size > 0 {
+            self.dirty.insert(0..self.size);
+        }
+        self.base = None;
+        self.base_end = 0;
+        self.touched = true;
+        self.touch_durable = true;
+        self.orphan = false;
+        self.lost = None;
+        self.oldest_dirty.get_or_insert_with(Instant::now);
+    }
+
+    /// The next changes belong to a new generation (S1).
+    pub(crate) fn next_generation(&mut self) -> u64 {
+        let generation = self.generation;
+        self.generation += 1;
+        self.logged = RangeSet::new();
+        generation
     }
 
     /// The clean bytes of a range that eviction may drop.
@@ -202,6 +241,7 @@ impl File {
             changed: Notify::new(),
             syncing: Mutex::new(()),
             settling: AtomicBool::new(false),
+            named: AtomicBool::new(false),
         }
     }
 
@@ -236,6 +276,19 @@ impl File {
 
     fn data_for_write(&self) -> Result<Arc<dyn DiskFile>> {
         Ok(self.data(true)?.expect("opened to create"))
+    }
+
+    /// Makes the data file's own name durable, once.
+    pub(crate) fn sync_name(&self) -> Result<()> {
+        if self.named.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let path = data_path(self.id);
+        let dir = path.rsplit_once('/').map_or("data", |(dir, _)| dir);
+        self.disk.sync_dir(dir).map_err(|error| {
+            self.named.store(false, Ordering::SeqCst);
+            Error::disk("sync a data directory", error)
+        })
     }
 
     /// Removes the data file of a content that nobody has open.
@@ -290,7 +343,8 @@ impl File {
         now: Timestamp,
     ) -> Result<()> {
         let range = offset..offset + bytes.len() as u64;
-        if content.dirty.contains(&range) && !content.zeros.overlaps(&range) {
+        let heard = content.logged_at.is_some_and(|at| at.elapsed() < limits::TIME_GRAIN);
+        if heard && content.logged.contains(&range) && !content.zeros.overlaps(&range) {
             self.write_data(content, offset, bytes)?;
             self.note_change(content, now);
             return Ok(());
@@ -320,6 +374,8 @@ impl File {
             log(content, journal, &after)?;
             self.take_zeros(content, range.start);
         }
+        content.logged.insert(range.clone());
+        content.logged_at = Some(Instant::now());
         content.present.insert(range.clone());
         content.dirty.insert(range.clone());
         content.zeros.remove(range.clone());
@@ -341,6 +397,22 @@ impl File {
     fn zeroed(&self, content: &Content, range: Range<u64>, size: u64, mtime: Timestamp) -> Record {
         let range = ByteRange { start: range.start, end: range.end };
         Record::Zeroed { content: self.id, generation: content.generation, range, size, mtime }
+    }
+
+    /// What the journal says when the content loses its base: all of it is ours, and what is
+    /// neither here nor there any more is zeros. Returns these ranges too.
+    pub(crate) fn without_base(&self, content: &Content) -> (Vec<Record>, Vec<Range<u64>>) {
+        let gaps = content.present.missing(&(0..content.size));
+        let (size, mtime) = (content.size, content.mtime);
+        let generation = content.generation;
+        let mut records =
+            vec![Record::Touched { content: self.id, generation, base_end: 0, size, mtime }];
+        if size > 0 {
+            records.push(self.wrote(content, 0..size, size, mtime));
+        }
+        let holes = content.zeros.iter().chain(gaps.iter().cloned());
+        records.extend(holes.map(|hole| self.zeroed(content, hole, size, mtime)));
+        (records, gaps)
     }
 
     /// What lies between the old size and a new, larger one is ours and zero (J5).
@@ -405,6 +477,7 @@ impl File {
     /// What lies past `size` is nobody's any more.
     fn cut(&self, content: &mut Content, size: u64) {
         content.present.truncate(size);
+        content.logged.truncate(size);
         content.dirty.truncate(size);
         content.older.truncate(size);
         content.zeros.truncate(size);

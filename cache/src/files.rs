@@ -1,13 +1,13 @@
 //! Contents in use: loading one from journal, index and disk; letting it go when nobody needs it.
 
-use crate::attr::{ContentId, Ino};
+use crate::attr::{ContentId, Ino, Notice};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extents;
 use crate::file::{Content, File, data_path};
 use crate::journal::Record;
 use crate::limits;
-use crate::node::Node;
+use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
@@ -30,6 +30,11 @@ impl Files {
     /// The content, if it is in use.
     pub(crate) fn get(&self, id: ContentId) -> Option<Arc<File>> {
         self.lock().get(&id).cloned()
+    }
+
+    /// The numbers of all contents in use.
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.lock().keys().map(|id| id.0).collect()
     }
 
     /// Bytes that a content not in use takes on the disk.
@@ -72,6 +77,7 @@ impl Vfs {
             let mut content = file.lock();
             content.base = node.base.as_ref().map(|base| base.version);
             content.orphan = node.place.is_none();
+            self.pin_if_asked(tree, &node, file.id)?;
             if !content.touched {
                 content.size = node.size;
                 content.mtime = node.mtime;
@@ -172,7 +178,12 @@ impl Vfs {
     /// Journals node and content as dirty; says whether that may wait for the next fsync.
     fn touch_node(&self, tree: &mut Tree, file: &File, content: &mut Content) -> Result<bool> {
             let node = tree.get(file.node())?;
-            let Some(mut node) = node.filter(|node| node.content == Some(file.id)) else {
+            let Some(mut node) = node.filter(|node| node.content == Some(file.id) && !node.is_nothing())
+            else {
+                if let Some(place) = content.lost.clone() {
+                    self.name_again(tree, file, content, place)?;
+                    return Ok(true);
+                }
                 // A version that only its open handles still see.
                 content.orphan = true;
                 content.touched = true;
@@ -195,6 +206,59 @@ impl Vfs {
             content.touched = true;
             content.oldest_dirty = Some(Instant::now());
             Ok(content.base.is_none())
+    }
+
+    /// The share took the name of an open file away, and it is written to all the same: it gets a
+    /// name again, beside what may stand there now, and goes up under it (S6).
+    fn name_again(
+        &self,
+        tree: &mut Tree,
+        file: &File,
+        content: &mut Content,
+        place: Place,
+    ) -> Result<()> {
+        let wanted = place.clone();
+        let there = tree.get(place.parent)?.is_some_and(|dir| dir.place.is_some());
+        let parent = if there { place.parent } else { Ino::ROOT };
+        let mut place = Place { parent, ..place };
+        if tree.child(place.parent, &place.name)?.is_some() || !there {
+            place.name = self.free_name(tree, &place)?;
+        }
+        let mut node = self.made_here(place.clone(), file.node(), content);
+        node.content = Some(file.id);
+        let (mut records, gaps) = file.without_base(content);
+        let path = tree.path(wanted.parent)?.unwrap_or_default().join(&wanted.name);
+        let copy = tree.path(place.parent)?.unwrap_or_default().join(&place.name);
+        let why = "replaced or removed there while it was open for writing here";
+        records.push(self.conflict(path, Some(copy), why, &gaps));
+        self.changed(tree, vec![node], records, false)?;
+        content.lose_base(&gaps);
+        self.notify(Notice::Entry { parent: place.parent, name: place.name });
+        Ok(())
+    }
+
+    fn made_here(&self, place: Place, ino: Ino, content: &Content) -> Node {
+        Node {
+            ino,
+            kind: covefs_remote::Kind::File,
+            place: Some(place),
+            base: None,
+            mode: self.config.file_mode,
+            uid: self.config.uid,
+            gid: self.config.gid,
+            size: content.size,
+            atime: content.mtime,
+            mtime: content.mtime,
+            ctime: content.ctime,
+            btime: content.mtime,
+            target: None,
+            xattrs: Some(Vec::new()),
+            content: None,
+            dirty_attrs: Default::default(),
+            dirty_content: true,
+            listed: true,
+            change: 0,
+        }
     }
 
     /// Fetches the rest of what is being edited, so that the share may go without it (D5).

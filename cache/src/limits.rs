@@ -17,6 +17,8 @@ pub(crate) const FLIGHTS: usize = 32;
 pub(crate) const READAHEAD_FLIGHTS: usize = 12;
 /// Bytes of a fetch stored under one hold of a file's lock, so that readers of it wait < 1 ms.
 pub(crate) const STORE: u64 = 256 << 10;
+/// A steady rewriting of the same bytes tells the journal its time so often.
+pub(crate) const TIME_GRAIN: Duration = Duration::from_secs(1);
 /// Tries of a read against eviction before it reads under the lock (D2).
 pub(crate) const READ_TRIES: usize = 4;
 /// Between two tries of a read that lost its bytes to eviction or met a busy share.

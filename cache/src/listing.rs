@@ -262,6 +262,10 @@ impl Vfs {
     /// those of a local file would.
     fn restart(&self, file: &crate::file::File, metadata: &Metadata) {
         let mut content = file.lock();
+        let forgotten = crate::extents::keys(&*self.index, file.id);
+        if let Err(error) = forgotten.and_then(|keys| self.index.apply(&keys)) {
+            tracing::warn!(%error, "the index keeps a version that is gone");
+        }
         if let Err(error) = file.restart(&mut content, &self.space, metadata) {
             tracing::warn!(%error, "old bytes of a grown file stay allocated");
         }
@@ -273,7 +277,9 @@ impl Vfs {
         let Some(place) = node.place.take() else { return Ok(()) };
         node.base = None;
         if let Some(file) = node.content.and_then(|id| self.files.get(id)) {
-            file.lock().orphan = true;
+            let mut content = file.lock();
+            content.orphan = true;
+            content.lost = Some(place.clone());
         }
         let fresh = self.node_from(place.clone(), metadata);
         self.commit(tree, &[node, fresh], Vec::new(), true)?;
@@ -298,6 +304,18 @@ impl Vfs {
                 self.spawn("drop content", async move { vfs.closed(&file) });
             }
             None => self.drop_content(id),
+        }
+    }
+
+    /// Takes mode and owner over where ours are not newer: after a change of ours the share says
+    /// what it has. Times stay those that the user set or saw.
+    pub(crate) fn take_attrs(&self, node: &mut Node, metadata: &Metadata) {
+        if !node.dirty_attrs.mode {
+            node.mode = metadata.mode.unwrap_or(node.mode);
+        }
+        if !node.dirty_attrs.owner {
+            node.uid = metadata.uid.unwrap_or(node.uid);
+            node.gid = metadata.gid.unwrap_or(node.gid);
         }
     }
 
@@ -393,21 +411,19 @@ impl Vfs {
             keep |= node.place.is_some() && tree.has_children(node.ino)?;
         }
         let place = node.place.clone();
-        node.base = None;
         if keep && place.is_some() {
-            node.dirty_content = true;
-            node.listed = true;
-            node.change = self.next_change();
-            let ino = node.ino;
-            self.commit(tree, &[node], Vec::new(), false)?;
-            self.sync.poke(ino);
-            return Ok(true);
+            return self.live_on(tree, node, "removed there while it was changed here");
         }
+        node.base = None;
         let (node, records) = self.without_place(node);
         self.commit(tree, &[node.clone()], records, true)?;
         if let Some(id) = node.content {
             match self.files.get(id) {
-                Some(_) => self.forget_content(id),
+                Some(file) => {
+                    // Should somebody still write to it, it gets a name again (S6).
+                    file.lock().lost = place.clone();
+                    self.forget_content(id);
+                }
                 None => {
                     self.drop_content(id);
                     tree.erase(node.ino)?;
@@ -418,6 +434,35 @@ impl Vfs {
             self.notify(Notice::Entry { parent: place.parent, name: place.name });
         }
         Ok(false)
+    }
+
+    /// What the share removed and we changed is from now on made here, with all that is in it.
+    /// Bytes that only the share had are zeros, which is said (D5).
+    pub(crate) fn live_on(&self, tree: &mut Tree, mut node: Node, why: &str) -> Result<bool> {
+        node.base = None;
+        node.dirty_content = true;
+        node.listed = true;
+        node.change = self.next_change();
+        let ino = node.ino;
+        let path = tree.path(ino)?.unwrap_or_default();
+        let file = match node.content.filter(|_| node.kind == Kind::File) {
+            Some(id) => Some(self.load(id)?),
+            None => None,
+        };
+        let Some(file) = file else {
+            self.commit(tree, &[node], Vec::new(), false)?;
+            self.sync.poke(ino);
+            return Ok(true);
+        };
+        let mut content = file.lock();
+        let (mut records, gaps) = file.without_base(&content);
+        if !gaps.is_empty() {
+            records.push(self.conflict(path, None, why, &gaps));
+        }
+        self.commit(tree, &[node], records, false)?;
+        content.lose_base(&gaps);
+        self.sync.poke(ino);
+        Ok(true)
     }
 
     /// The version that a fetch wanted is gone from the share (R2).
@@ -443,7 +488,12 @@ impl Vfs {
             return Ok(());
         }
         self.look_at(place.parent, &place.name).await?;
-        let content = file.lock();
+        let node = self.tree().get(file.node())?.filter(|node| node.content == Some(file.id));
+        let mut content = file.lock();
+        if let Some(base) = node.and_then(|node| node.base) {
+            // A change of ours may have given it another mark since it was loaded.
+            content.base = Some(base.version);
+        }
         let moved_on = content.base != before && !content.orphan;
         // Open handles that have read nothing yet follow the name to its new version.
         if moved_on { Ok(()) } else { Err(stale()) }

@@ -5,6 +5,8 @@
 
 use crate::attr::*;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::Pinned;
+use crate::handle::FileHandle;
 use crate::journal::Record;
 use crate::node::{DirtyAttrs, Node, Place};
 use crate::step::{Asked, Need, Step};
@@ -193,13 +195,24 @@ impl Vfs {
             || change.atime.is_some()
             || change.mtime.is_some();
         if marks {
+            let mut records = Vec::new();
             if let Some(file) = node.content.and_then(|id| self.files.get(id)) {
                 let mut content = file.lock();
                 content.mtime = change.mtime.map_or(content.mtime, time);
                 content.ctime = now;
                 node.size = content.size;
+                node.mtime = content.mtime;
             }
-            self.changed(&mut tree, vec![node.clone()], Vec::new(), false)?;
+            if let Some(id) = node.content.filter(|_| node.dirty_content) {
+                // The journal keeps the time with the content: the last word on it counts.
+                records.extend(self.journal.live(|live| {
+                    let live = live.contents.get(&id)?;
+                    let generation = live.generations.keys().last().copied().unwrap_or(1);
+                    let (size, mtime) = (live.size, node.mtime);
+                    Some(Record::Truncated { content: id, generation, size, mtime })
+                }));
+            }
+            self.changed(&mut tree, vec![node.clone()], records, false)?;
         }
         let attr = self.stat(&mut tree, &node)?;
         Ok(Step::Done(Entry { attr, ttl: self.config.freshness }))
@@ -372,7 +385,13 @@ impl Vfs {
                     self.changed(&mut tree, vec![node.clone()], vec![touched], false)?;
                     let dir = self.touched_dir(dir);
                     self.commit(&mut tree, &[dir], Vec::new(), false)?;
-                    node
+                    // Nothing may have to wait from here on: asked again, the name would exist.
+                    let pinned = self.keep_loaded(&mut tree, node.clone())?;
+                    let attr = self.attr(&node);
+                    drop(tree);
+                    let opened = self.add_handle(node.ino, &pinned, how);
+                    let entry = Entry { attr, ttl: self.config.freshness };
+                    return Ok(Step::Done((entry, opened)));
                 }
             }
         };
@@ -400,11 +419,15 @@ impl Vfs {
         }
         let node = tree.need(ino)?;
         let pinned = self.keep_loaded(&mut tree, node)?;
-        let file = pinned.file.clone();
         drop(tree);
         if how.truncate {
-            ready!(self.truncate(asked, &file, 0)?);
+            ready!(self.truncate(asked, &pinned.file, 0)?);
         }
+        Ok(Step::Done(self.add_handle(ino, &pinned, how)))
+    }
+
+    fn add_handle(&self, ino: Ino, pinned: &Pinned, how: OpenMode) -> Opened {
+        let file = pinned.file.clone();
         {
             let mut content = file.lock();
             content.handles += 1;
@@ -415,8 +438,8 @@ impl Vfs {
             self.space.heat().opened(file.id);
         }
         let reading = Default::default();
-        let handle = crate::handle::FileHandle { file, mode: how, reading };
-        Ok(Step::Done(Opened { fh: self.handles.add_file(handle), keep_cache }))
+        let handle = FileHandle { file, mode: how, reading };
+        Opened { fh: self.handles.add_file(handle), keep_cache }
     }
 
     /// Removes a file or symlink; open ones live until they are closed.

@@ -43,6 +43,13 @@ impl Vfs {
     pub(crate) fn settle(&self, all: bool) -> Result<()> {
         self.space.set_journal(self.journal.bytes_allocated());
         self.watch_disk();
+        let dirty = self.journal.live(|live| {
+            live.contents.values().map(|content| content.dirty().total()).sum::<u64>()
+        });
+        if dirty > self.space.limit() / 2 {
+            // Uploads go before everything that nobody waits for (E1, S2).
+            self.sync.hurry();
+        }
         let files = {
             let mut waiting = self.settling.lock().unwrap_or_else(|p| p.into_inner());
             std::mem::take(&mut *waiting)
@@ -51,9 +58,12 @@ impl Vfs {
         let mut before = Vec::with_capacity(files.len());
         for file in &files {
             file.settling.store(false, Ordering::SeqCst);
-            let content = file.lock();
+            let mut content = file.lock();
             let punches = file.punches.load(Ordering::SeqCst);
             before.push((content.present.clone(), punches));
+            if together {
+                content.logged = Default::default();
+            }
             let touched = content.touched && !content.orphan;
             drop(content);
             if together && touched {
@@ -163,7 +173,7 @@ impl Vfs {
     }
 
     /// Notes whether the disk has what the user wants kept free.
-    fn watch_disk(&self) {
+    pub(crate) fn watch_disk(&self) {
         let Ok(space) = self.disk.space() else { return };
         let keep = match self.config.min_free {
             MinFree::Bytes(bytes) => bytes,
@@ -175,9 +185,11 @@ impl Vfs {
     /// Counts what lies in `data/`, finds what nobody claims, and fills the heat; after that
     /// bytes may be stored. Blocks on the disk.
     pub(crate) fn take_stock(&self, journal_whole: bool) -> Result<()> {
+        // The journal's claims first and last: what is uploaded meanwhile is in one of them.
+        let mut claimed: HashSet<u64> =
+            self.journal.live(|live| live.contents.keys().map(|id| id.0).collect());
         let listed = self.disk.list("data", true);
         let listed = listed.map_err(|e| crate::error::Error::disk("list the data files", e))?;
-        let mut claimed: HashSet<u64> = HashSet::new();
         let mut warm = Vec::new();
         let mut after = None;
         loop {
@@ -190,6 +202,7 @@ impl Vfs {
             }
         }
         self.journal.live(|live| claimed.extend(live.contents.keys().map(|id| id.0)));
+        claimed.extend(self.files.ids());
         let mut bytes = 0;
         let mut all_kept = true;
         for file in &listed {
@@ -205,6 +218,7 @@ impl Vfs {
         if !journal_whole && all_kept {
             self.journal.damage_settled()?;
         }
+        self.repin();
         warm.sort_by_key(|extent| extent.stamp);
         let mut heat = self.space.heat();
         for extent in warm {

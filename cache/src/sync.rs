@@ -15,7 +15,7 @@ use crate::node::Place;
 use lru::LruCache;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -27,8 +27,8 @@ pub(crate) struct Sync {
     wake: Notify,
     /// A step ended.
     pub finished: Notify,
-    /// Room is wanted: nothing waits for its debounce (E1).
-    hurry: AtomicBool,
+    /// When room was last wanted: for a while nothing waits for its debounce (E1).
+    hurry: Mutex<Option<Instant>>,
     debounce_ms: AtomicU64,
     /// Counts durable flushes of the index (D3).
     pub index_epoch: AtomicU64,
@@ -74,7 +74,7 @@ impl Default for Sync {
             queue: Mutex::default(),
             wake: Notify::new(),
             finished: Notify::new(),
-            hurry: AtomicBool::new(false),
+            hurry: Mutex::new(None),
             debounce_ms: AtomicU64::new(3000),
             index_epoch: AtomicU64::new(1),
             questions: AtomicU64::new(1),
@@ -126,10 +126,15 @@ impl Sync {
         self.wake.notify_one();
     }
 
-    /// Room is wanted: everything goes now, until the queue has been through once.
+    /// Room is wanted: everything goes now, and what becomes dirty in the next moments too.
     pub(crate) fn hurry(&self) {
-        self.hurry.store(true, Ordering::SeqCst);
+        *self.hurry.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Instant::now());
         self.hurry_once();
+    }
+
+    fn is_hurried(&self) -> bool {
+        let last = *self.hurry.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        last.is_some_and(|last| last.elapsed() < limits::SETTLE * 2)
     }
 
     /// Everything that waits goes now.

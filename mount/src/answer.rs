@@ -1,8 +1,8 @@
 //! The one place where a request is run, answered, logged and counted.
 //!
 //! ```text
-//!   kernel's thread   attempt ──► Done, Err ──► reply
-//!                        └──► Wait(need) ──► task: wait ──► blocking pool: attempt ──► …
+//!   kernel's thread   attempt --> Done, Err --> reply
+//!                        +--> Wait(need) --> task: wait --> blocking pool: attempt --> ...
 //! ```
 //!
 //! Invariants: every request is answered exactly once, whatever happens: a panic is answered with

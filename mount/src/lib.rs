@@ -1,8 +1,8 @@
 //! The kernel's side of covefs: decodes requests, asks the filesystem, replies.
 //!
 //! ```text
-//!   kernel ─► fuse (decode) ─► answer (run, wait, log, count) ─► covefs_cache::Vfs
-//!      ◄───── fuse/reply, errno ◄──┘             notify ◄── Vfs::take_notices
+//!   kernel -> fuse (decode) -> answer (run, wait, log, count) -> covefs_cache::Vfs
+//!      <----- fuse/reply, errno <--+             notify <-- Vfs::take_notices
 //! ```
 //!
 //! It touches no disk and no network and keeps no state but the session. When the process dies,

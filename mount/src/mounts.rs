@@ -16,7 +16,7 @@ pub struct Device {
 pub struct MountInfo {
     /// Where.
     pub mountpoint: PathBuf,
-    /// `fuse.covefs`, `ext4`, …
+    /// `fuse.covefs`, `ext4`, ...
     pub fstype: String,
     /// What the one who mounted called it.
     pub source: String,

@@ -1,8 +1,8 @@
 //! One mount, from mount(2) to its end.
 //!
 //! ```text
-//!   mount ─► Session (handshake) ─► threads fuser-0 … ─► unmounted from outside, or by Unmounter
-//!                                                          └► destroy ─► wait returns
+//!   mount -> Session (handshake) -> threads fuser-0 ... -> unmounted from outside, or by Unmounter
+//!                                                            +> destroy -> wait returns
 //! ```
 //!
 //! fuser's own unmounting is never used: it is lazy, and (0.18) it takes a mount that has ended
@@ -35,7 +35,7 @@ pub fn mount(
     options: &MountOptions,
 ) -> Result<Mounted, MountError> {
     let is_root = rustix::process::geteuid().is_root();
-    let mountpoint = check(options, is_root)?;
+    let mountpoint = check(options)?;
     occupy_standard_fds().map_err(MountError::Other)?;
     let answerer = Answerer::new(vfs.clone(), runtime.clone());
     let (sender, ended) = channel();

@@ -97,12 +97,13 @@ pub struct Request<'a> {
     pub repeat: Repeat,
 }
 
-/// How many requests were made, failed, and were made again.
+/// How many requests were made, failed for good, and were made again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
     /// Tries, each counted.
     pub requests: u64,
-    /// Tries that failed, for whatever reason.
+    /// Requests that failed for good: after their last try, or in the middle of their stream. What
+    /// the share says of its entries (`NotFound`, `VersionChanged`, ...) is an answer, no failure.
     pub errors: u64,
     /// Tries after the first.
     pub retries: u64,
@@ -222,7 +223,7 @@ impl Attempts {
         loop {
             tries += 1;
             let Some(permit) = within(limit, self.permit(request.class)).await else {
-                return Err(late().caused_by("other requests took all permits"));
+                return Err(self.failed(late().caused_by("other requests took all permits")));
             };
             self.requests.fetch_add(1, Ordering::Relaxed);
             let span = tracing::debug_span!("attempt", op, path = %path, "try" = tries);
@@ -232,16 +233,23 @@ impl Attempts {
                 Err(error) => error,
             };
             drop(permit);
-            self.errors.fetch_add(1, Ordering::Relaxed);
             let wait = self.backoff(tries).max(error.retry_after.unwrap_or_default());
             let is_over = tries >= self.config.tries_max || Instant::now() + wait >= limit.at();
             if is_over || !may_repeat(error.kind) {
-                return Err(error);
+                return Err(self.failed(error));
             }
             tracing::debug!(op, %path, tries, ?wait, %error, "made again");
             self.retries.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Counts what a request ended with.
+    fn failed(&self, error: Error) -> Error {
+        if !is_answer(error.kind) {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        error
     }
 
     /// Background first takes its own kind of permit: at most so many of them ever queue for the
@@ -266,6 +274,33 @@ impl Attempts {
         let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mut jitter = self.jitter.lock().unwrap_or_else(PoisonError::into_inner);
         Duration::from_nanos(jitter.below(nanos))
+    }
+}
+
+/// Whether the share did what it was asked to do: it looked, and said what is there.
+fn is_answer(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::NotFound
+        | ErrorKind::Exists
+        | ErrorKind::VersionChanged
+        | ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory
+        | ErrorKind::NotEmpty => true,
+        ErrorKind::PermissionDenied
+        | ErrorKind::NoSpace
+        | ErrorKind::NameInvalid
+        | ErrorKind::NameTooLong
+        | ErrorKind::Unsupported
+        | ErrorKind::ReadOnly
+        | ErrorKind::TooLarge
+        | ErrorKind::Unauthenticated
+        | ErrorKind::Unreachable
+        | ErrorKind::Timeout
+        | ErrorKind::Busy
+        | ErrorKind::IdentityChanged
+        | ErrorKind::Protocol
+        | ErrorKind::Io
+        | ErrorKind::Source => false,
     }
 }
 

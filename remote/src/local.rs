@@ -63,7 +63,22 @@ impl LocalRemote {
     /// Opens an existing directory; looks what its file system can do, with two short-lived files
     /// where it may. Blocks on the disk.
     pub fn open(root: PathBuf) -> Result<LocalRemote> {
-        let opened = Root::open(root).and_then(|root| {
+        LocalRemote::open_only(root, None)
+    }
+
+    /// The same for the directory of this identity only: any other one is left untouched, and is
+    /// `IdentityChanged` (X1).
+    pub fn open_known(root: PathBuf, known: &ShareIdentity) -> Result<LocalRemote> {
+        LocalRemote::open_only(root, Some(known))
+    }
+
+    /// Which directory was opened, whatever stands in its place now.
+    pub fn root_identity(&self) -> &ShareIdentity {
+        self.disk.root.identity()
+    }
+
+    fn open_only(root: PathBuf, known: Option<&ShareIdentity>) -> Result<LocalRemote> {
+        let opened = Root::open(root, known).and_then(|root| {
             let limits = probe::limits(&root.enter()?)?;
             let threads = Arc::new(Semaphore::new(THREADS_MAX));
             Ok(LocalRemote { limits, disk: Disk { root: Arc::new(root), threads } })

@@ -72,6 +72,32 @@ async fn a_change_with_unknown_outcome_is_not_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_what_failed_for_good_counts_as_an_error() {
+    let (fault, guarded, share) = guarded(config());
+    let made = |requests, errors, retries| Counters { requests, errors, retries };
+    // What a share says of its entries are answers.
+    assert_eq!(kind(share.stat(&path("f")).await), ErrorKind::NotFound);
+    let version = put(&share, "f", b"x").await.version;
+    let sent = send(&share, "f", Upload::of("y"), Expect::Absent).await;
+    assert_eq!(kind(sent), ErrorKind::Exists);
+    put(&share, "f", b"other").await;
+    let sent = send(&share, "f", Upload::of("y"), Expect::Version(version)).await;
+    assert_eq!(kind(sent), ErrorKind::VersionChanged);
+    assert_eq!(guarded.counters(), made(5, 0, 0));
+    // In the end it went well.
+    fault.inject(Rule::new("stat", Fault::Before(ErrorKind::Unreachable)).times(2));
+    assert!(share.stat(&path("f")).await.is_ok());
+    assert_eq!(guarded.counters(), made(8, 0, 2));
+    // It never did: one error, however many tries.
+    fault.inject(Rule::new("stat", Fault::Before(ErrorKind::Unreachable)));
+    assert_eq!(kind(share.stat(&path("f")).await), ErrorKind::Unreachable);
+    assert_eq!(guarded.counters(), made(13, 1, 6));
+    fault.inject(Rule::new("list", Fault::Before(ErrorKind::PermissionDenied)));
+    assert_eq!(kind(share.list(&path(""), None).await), ErrorKind::PermissionDenied);
+    assert_eq!(guarded.counters(), made(14, 2, 6));
+}
+
+#[tokio::test(start_paused = true)]
 async fn waits_double_with_jitter_up_to_the_cap() {
     let config = AttemptConfig { tries_max: 12, ..config() };
     let (attempts, at) = (Attempts::new(config), path("f"));
@@ -127,7 +153,7 @@ async fn nothing_takes_longer_than_its_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_has_a_deadline_for_each_chunk() {
     // rule K3
-    let (fault, _, share) = guarded(config());
+    let (fault, guarded, share) = guarded(config());
     let version = put(&share, "f", &pattern(3 << 20, 1)).await.version;
     fault.inject(Rule::new("read", Fault::Stall { bytes: 1 << 20, gate: Gate::new() }));
     let mut stream = share.read(&path("f"), 0..3 << 20, &version).await.unwrap();
@@ -136,6 +162,7 @@ async fn a_stream_has_a_deadline_for_each_chunk() {
     assert_eq!(kind(stream.next().await.unwrap()), ErrorKind::Timeout);
     assert_eq!(start.elapsed().as_secs(), 30);
     assert!(stream.next().await.is_none());
+    assert_eq!(guarded.counters(), Counters { requests: 2, errors: 1, retries: 0 });
 }
 
 #[tokio::test(start_paused = true)]

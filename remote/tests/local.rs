@@ -74,6 +74,23 @@ async fn another_directory_in_the_roots_place_is_another_share() {
 }
 
 #[tokio::test]
+async fn another_directory_than_the_known_one_is_not_touched() {
+    // rule X1
+    let Dir { keep: _keep, root, share } = local();
+    let known = share.identity().await.unwrap();
+    fs::rename(&root, root.with_file_name("away")).unwrap();
+    let opened = || LocalRemote::open_known(root.clone(), &known).map(drop);
+    assert_eq!(opened().unwrap_err().kind, ErrorKind::Unreachable);
+    fs::create_dir(&root).unwrap();
+    let made = fs::metadata(&root).unwrap().modified().unwrap();
+    assert_eq!(opened().unwrap_err().kind, ErrorKind::IdentityChanged);
+    assert_eq!(fs::metadata(&root).unwrap().modified().unwrap(), made);
+    fs::remove_dir(&root).unwrap();
+    fs::rename(root.with_file_name("away"), &root).unwrap();
+    assert_eq!(*LocalRemote::open_known(root, &known).unwrap().root_identity(), known);
+}
+
+#[tokio::test]
 async fn a_missing_root_says_nothing_of_what_was_below() {
     // rule X1
     let Dir { keep, root, share } = local();

@@ -9,9 +9,9 @@ use super::run::Outcome;
 use crate::attr::Notice;
 use crate::error::Result;
 use crate::file::File;
-use crate::journal::{ByteRange, ConflictRecord, Record};
+use crate::journal::{ConflictRecord, Record};
 use crate::limits;
-use crate::node::{Base, Node, Place};
+use crate::node::{Node, Place};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{
@@ -47,6 +47,8 @@ impl Vfs {
         match self.remote.stat(path).await {
             Ok(metadata) => Ok(Some(metadata)),
             Err(error) if error.kind.existence() == Existence::Gone => Ok(None),
+            // A file stands where one of its directories was.
+            Err(error) if error.kind == RemoteKind::NotADirectory => Ok(None),
             Err(error) => {
                 self.reach.failed(error.kind);
                 Err(error.into())
@@ -144,65 +146,36 @@ impl Vfs {
     /// The node is dirty and the share has nothing of it: it is created there.
     fn make_anew(&self, node: &Node) -> Result<Outcome> {
         let mut tree = self.tree();
-        let Some(mut node) = tree.get(node.ino)? else { return Ok(Outcome::Done) };
-        node.base = None;
-        node.dirty_content = node.place.is_some();
-        if let Some(id) = node.content {
-            let file = self.load(id)?;
-            self.fill_gaps(&file, &mut Vec::new())?;
+        let Some(node) = tree.get(node.ino)? else { return Ok(Outcome::Done) };
+        if node.place.is_none() {
+            drop(tree);
+            self.forget_base(node.ino)?;
+            return Ok(Outcome::Done);
         }
-        self.commit(&mut tree, &[node], Vec::new(), false)?;
+        self.live_on(&mut tree, node, "removed there while it was changed here")?;
         Ok(Outcome::Again)
     }
 
-    /// Bytes that are neither here nor on the share any more become zeros (D5); says which.
-    fn fill_gaps(&self, file: &File, records: &mut Vec<Record>) -> Result<Vec<Range<u64>>> {
-        let mut content = file.lock();
-        let gaps = content.present.missing(&(0..content.size));
-        for gap in &gaps {
-            let record = Record::Zeroed {
-                content: file.id,
-                generation: content.generation,
-                range: ByteRange { start: gap.start, end: gap.end },
-                size: content.size,
-                mtime: content.mtime,
-            };
-            self.journal.append(std::slice::from_ref(&record))?;
-            records.push(record);
-            content.present.insert(gap.clone());
-            content.zeros.insert(gap.clone());
+    /// The record of a conflict, logged too.
+    pub(crate) fn conflict(
+        &self,
+        path: RemotePath,
+        copy: Option<RemotePath>,
+        why: &str,
+        missing: &[Range<u64>],
+    ) -> Record {
+        tracing::warn!(%path, ?copy, why, "conflict");
+        if !missing.is_empty() {
+            tracing::warn!(%path, ?missing, "our copy is incomplete: zeros stand for bytes");
         }
-        // All of it is ours now: the share has none.
-        let all = 0..content.size;
-        if !all.is_empty() && !content.dirty.contains(&all) {
-            let record = Record::Wrote {
-                content: file.id,
-                generation: content.generation,
-                range: ByteRange { start: all.start, end: all.end },
-                size: content.size,
-                mtime: content.mtime,
-            };
-            let zeros: Vec<Record> = content
-                .zeros
-                .iter()
-                .map(|zero| Record::Zeroed {
-                    content: file.id,
-                    generation: content.generation,
-                    range: ByteRange { start: zero.start, end: zero.end },
-                    size: content.size,
-                    mtime: content.mtime,
-                })
-                .collect();
-            let mut frame = vec![record];
-            frame.extend(zeros);
-            self.journal.append(&frame)?;
-            content.dirty.insert(all);
-        }
-        content.base = None;
-        content.base_end = 0;
-        content.touched = true;
-        content.touch_durable = true;
-        Ok(gaps)
+        Record::Conflict(ConflictRecord {
+            id: self.next_number(),
+            at: self.clock.now(),
+            path,
+            copy,
+            reason: why.to_owned(),
+            missing: missing.iter().map(|gap| (gap.start, gap.end)).collect(),
+        })
     }
 
     /// Ours leaves the name to what the share has there, and goes up beside it.
@@ -224,52 +197,36 @@ impl Vfs {
         let copy = path.split().map(|(dir, _)| dir.join(&name));
         node.place = Some(Place::new(place.parent, &name));
         node.change = self.next_change();
-        let lost = node.base.take();
-        let mut records = Vec::new();
-        let mut missing = Vec::new();
-        if node.kind == Kind::File {
-            node.dirty_content = true;
-            if let Some(id) = node.content {
-                let file = self.load(id)?;
-                missing = self.fill_gaps(&file, &mut Vec::new())?;
+        node.base = None;
+        let file = match node.content.filter(|_| node.kind == Kind::File) {
+            Some(id) => Some(self.load(id)?),
+            None => None,
+        };
+        node.dirty_content |= file.is_some();
+        let mut nodes = Vec::new();
+        nodes.extend(self.no_longer_there(&mut tree, view.occupant.as_ref().filter(|_| found.is_some()))?);
+        nodes.push(node.clone());
+        match file {
+            Some(file) => {
+                let mut content = file.lock();
+                let (mut records, gaps) = file.without_base(&content);
+                records.push(self.conflict(path, copy, why, &gaps));
+                self.commit(&mut tree, &nodes, records, false)?;
+                content.lose_base(&gaps);
+            }
+            None => {
+                let record = self.conflict(path, copy, why, &[]);
+                self.commit(&mut tree, &nodes, vec![record], false)?;
             }
         }
-        let record = ConflictRecord {
-            id: self.next_number(),
-            at: self.clock.now(),
-            path,
-            copy,
-            reason: why.to_owned(),
-            missing: missing.iter().map(|gap| (gap.start, gap.end)).collect(),
-        };
-        tracing::warn!(path = %record.path, copy = ?record.copy, why, "conflict");
-        if !record.missing.is_empty() {
-            tracing::warn!(ranges = ?record.missing, "the copy is incomplete: zeros stand for bytes");
-        }
-        records.push(Record::Conflict(record));
-        let mut nodes = Vec::new();
-        if let Some(mut old) =
-            view.occupant.as_ref().map(|old| tree.get(old.ino)).transpose()?.flatten()
-            && found.is_some()
-        {
-            old.base = None;
-            nodes.push(old);
-        }
-        nodes.push(node);
-        let suspect = lost.filter(|_| found.is_none());
-        self.commit(&mut tree, &nodes, records, false)?;
-        if let Some(base) = suspect {
-            // The share's version is as good as ever: the name shows it again.
-            self.reappear(&mut tree, place, &base)?;
-        } else if let Some(found) = found {
-            let theirs = self.node_from(place.clone(), found);
-            self.commit(&mut tree, &[theirs], Vec::new(), false)?;
-        }
-        if self.journal.live(|live| live.suspects.contains(&view.node.ino)) {
-            // `NodeGone` takes the suspicion with it; the node itself is recorded right after.
-            let node = tree.need(view.node.ino)?;
-            let clear = [Record::NodeGone(node.ino), Record::Node(Box::new(node))];
-            self.journal.append(&clear)?;
+        self.no_longer_suspect(&mut tree, node.ino)?;
+        match found {
+            Some(found) => {
+                let theirs = self.node_from(place.clone(), found);
+                self.commit(&mut tree, &[theirs], Vec::new(), false)?;
+            }
+            // The next listing brings it as it is now.
+            None => tree.set_dir_info(place.parent, Default::default()),
         }
         drop(tree);
         self.notify(Notice::Entry { parent: place.parent, name: place.name.clone() });
@@ -278,15 +235,23 @@ impl Vfs {
         Ok(Outcome::Again)
     }
 
-    fn reappear(&self, tree: &mut Tree, place: &Place, base: &Base) -> Result<()> {
-        let _ = base;
-        // The next listing brings it as it is now.
-        tree.set_dir_info(place.parent, Default::default());
-        Ok(())
+    fn no_longer_suspect(&self, tree: &mut Tree, ino: crate::attr::Ino) -> Result<()> {
+        if !self.journal.live(|live| live.suspects.contains(&ino)) {
+            return Ok(());
+        }
+        // `NodeGone` takes the suspicion with it; the node itself is recorded right after.
+        let node = tree.need(ino)?;
+        self.journal.append(&[Record::NodeGone(ino), Record::Node(Box::new(node))])
+    }
+
+    /// A node removed here whose place on the share something else has taken.
+    fn no_longer_there(&self, tree: &mut Tree, old: Option<&Node>) -> Result<Option<Node>> {
+        let Some(old) = old else { return Ok(None) };
+        Ok(tree.get(old.ino)?.map(|node| Node { base: None, ..node }))
     }
 
     /// `name-SITE.ext`, `name-SITE-2.ext`, …: the first that is free here, cut to fit.
-    fn free_name(&self, tree: &mut Tree, place: &Place) -> Result<Vec<u8>> {
+    pub(crate) fn free_name(&self, tree: &mut Tree, place: &Place) -> Result<Vec<u8>> {
         let limit = self.remote.limits().name_bytes_max;
         for number in 1.. {
             let name = copy_name(&place.name, &self.config.site, number, limit);
@@ -428,23 +393,10 @@ impl Vfs {
         let copy = path.split().map(|(dir, _)| dir.join(&name));
         node.place = Some(Place::new(place.parent, &name));
         let mut nodes = Vec::new();
-        if let Some(mut old) =
-            view.occupant.as_ref().map(|old| tree.get(old.ino)).transpose()?.flatten()
-        {
-            old.base = None;
-            nodes.push(old);
-        }
+        nodes.extend(self.no_longer_there(&mut tree, view.occupant.as_ref())?);
         nodes.push(node);
-        let record = ConflictRecord {
-            id: self.next_number(),
-            at: self.clock.now(),
-            path,
-            copy,
-            reason: "the new name was taken on the share".to_owned(),
-            missing: Vec::new(),
-        };
-        tracing::warn!(path = %record.path, copy = ?record.copy, "conflict");
-        self.commit(&mut tree, &nodes, vec![Record::Conflict(record)], false)?;
+        let record = self.conflict(path, copy, "the new name was taken on the share", &[]);
+        self.commit(&mut tree, &nodes, vec![record], false)?;
         let theirs = self.node_from(place.clone(), found);
         self.commit(&mut tree, &[theirs], Vec::new(), false)?;
         drop(tree);

@@ -10,7 +10,7 @@ use crate::node::{Node, Place};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{Attrs, Expect, Kind, Remote, RemotePath};
-use std::sync::atomic::Ordering;
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -39,9 +39,6 @@ impl Vfs {
                 let vfs = self.arc();
                 workers.spawn(async move { vfs.work(ino, urgent).await });
             }
-            if workers.is_empty() && self.sync.lock().at.is_empty() {
-                self.sync.hurry.store(false, Ordering::SeqCst);
-            }
             let next = self.sync.lock().next().filter(|_| workers.len() < limits::UPLOADS);
             let far = Instant::now() + limits::RETRY_LAST;
             let next = if self.reach.is_online() { next.unwrap_or(far) } else { far };
@@ -56,7 +53,7 @@ impl Vfs {
 
     /// Steps of one node until nothing more can be done for it now.
     async fn work(&self, ino: Ino, urgent: bool) {
-        let urgent = urgent || self.sync.hurry.load(Ordering::SeqCst);
+        let urgent = urgent || self.sync.is_hurried();
         let outcome = loop {
             match self.step(ino, urgent).await {
                 Ok(Outcome::Again) => {
@@ -138,7 +135,7 @@ impl Vfs {
         }
         // A directory's rename and requests below it exclude each other (S4).
         let alone = view.node.kind == Kind::Dir
-            && matches!(action, Action::Move(_) | Action::Detour);
+            && matches!(action, Action::Move(_) | Action::Detour | Action::Remove(_));
         let paths = self.paths_of(&view.node)?;
         let Some(_hold) = self.paths.try_take(&paths, alone) else {
             return Ok(Outcome::Later(limits::BUSY * 5));
@@ -190,7 +187,7 @@ impl Vfs {
             blocker: None,
             earlier: None,
             content: self.content_view(&node)?,
-            urgent: urgent || self.sync.hurry.load(Ordering::SeqCst),
+            urgent: urgent || self.sync.is_hurried(),
             debounce: self.config.debounce,
             open_upload: limits::OPEN_UPLOAD,
             node,
@@ -239,14 +236,16 @@ impl Vfs {
 
     /// An upload acknowledged before this delete that has not failed (S3).
     fn earlier_upload(&self, node: &Node) -> Option<Ino> {
-        let earlier = self.journal.live(|live| {
+        let failed: HashSet<Ino> = self.sync.lock().failed.keys().copied().collect();
+        self.journal.live(|live| {
             let uploads = live.nodes.values().filter(|other| {
-                other.change < node.change && other.place.is_some() && other.is_dirty()
+                other.change < node.change
+                    && other.place.is_some()
+                    && other.is_dirty()
+                    && !failed.contains(&other.ino)
             });
-            uploads.map(|other| (other.change, other.ino)).min()
-        });
-        let queue = self.sync.lock();
-        earlier.map(|(_, ino)| ino).filter(|ino| !queue.failed.contains_key(ino))
+            uploads.map(|other| (other.change, other.ino)).min().map(|(_, ino)| ino)
+        })
     }
 
     /// Fetches what open handles may still want before the share's copy goes.
@@ -355,6 +354,17 @@ impl Vfs {
             atime: dirty.times.then_some(node.atime),
             xattrs: node.xattrs.clone().filter(|_| dirty.xattrs),
         };
+        if attrs.mtime.is_some() {
+            // A time set over an edit there would hide it (S5).
+            let found = match self.remote.stat(&path).await {
+                Ok(found) => found,
+                Err(error) => return self.resolve_lost(node, &path, error).await,
+            };
+            if !found.version.same_content(&base.version) {
+                self.look_again(&base.place, &found)?;
+                return Ok(Outcome::Later(limits::RETRY_FIRST));
+            }
+        }
         match self.remote.set_attrs(&path, &base.version, &attrs).await {
             Ok(metadata) => {
                 self.in_step(node, base.place, &metadata, None)?;
@@ -362,6 +372,16 @@ impl Vfs {
             }
             Err(error) => self.resolve_lost(node, &path, error).await,
         }
+    }
+
+    /// Takes in an edit made there, though a change of ours to the node is under way.
+    fn look_again(&self, place: &Place, found: &covefs_remote::Metadata) -> Result<()> {
+        let mut tree = self.tree();
+        if let Some(node) = tree.base_child(place)? {
+            self.sync.end(node.ino, std::slice::from_ref(place));
+        }
+        let asked = self.sync.question();
+        self.take(&mut tree, place.clone(), found, asked)
     }
 
     /// Removes from the share what was removed here.
@@ -425,6 +445,10 @@ impl Vfs {
             node.dirty_content = false;
         }
         settle_attrs(&mut node, before);
+        self.take_attrs(&mut node, metadata);
+        if let Some(file) = node.content.and_then(|id| self.files.get(id)) {
+            file.lock().base = Some(metadata.version);
+        }
         let mut nodes = Vec::new();
         nodes.extend(gone(&mut tree, replaced)?);
         nodes.push(node);
@@ -462,6 +486,7 @@ impl Vfs {
             }
         }
         node.base = Some(crate::node::Base { place, version, young: false });
+        self.take_attrs(&mut node, metadata);
         let mut nodes = Vec::new();
         nodes.extend(gone(&mut tree, replaced)?);
         nodes.push(node);

@@ -106,6 +106,7 @@ impl Vfs {
                 content.older.union_with(&ranges.dirty);
             }
             content.generation = content.generation.max(bytes.generation + 1);
+            content.logged = Default::default();
             let base_end = content.base_end.min(content.size);
             content.cut_since = Some(if later.is_empty() { content.size } else { base_end });
         }

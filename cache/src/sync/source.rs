@@ -42,8 +42,8 @@ impl Upload {
             let mut content = file.lock();
             let mut ranges = std::mem::take(&mut content.dirty);
             ranges.union_with(&std::mem::take(&mut content.older));
-            content.frozen = Some(Frozen { generation: content.generation, ranges });
-            content.generation += 1;
+            let generation = content.next_generation();
+            content.frozen = Some(Frozen { generation, ranges });
             (content.size, content.zeros.missing(&(0..content.size)))
         };
         let state = Mutex::new(Sending { rounds: 0, sent_size: size, settled: None });
@@ -77,7 +77,7 @@ impl Upload {
             let generation = content.generation;
             // Known before it is in place: a crash or a lost answer finds it again (S4).
             self.journal_sent(&content, generation)?;
-            content.generation += 1;
+            content.next_generation();
             content.cut_since = Some(content.size);
             content.held = false;
             state.settled = Some(generation);
@@ -86,7 +86,7 @@ impl Upload {
             return Ok(Round::Settled(attrs));
         }
         let again: RangeSet = std::mem::take(&mut content.dirty);
-        content.generation += 1;
+        content.next_generation();
         state.rounds += 1;
         state.sent_size = content.size;
         // The last round is small, or there were enough: writes wait until it is sent.

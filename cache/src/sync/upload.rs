@@ -119,6 +119,7 @@ impl Vfs {
         }
         node.base = Some(Base { place, version: metadata.version, young: false });
         settle_attrs(&mut node, before);
+        self.take_attrs(&mut node, metadata);
         nodes.push(node);
         self.commit(&mut tree, &nodes, records, true)?;
         drop(tree);

@@ -68,6 +68,31 @@ impl Guarded {
         let request = self.request(op, path, Class::Background, Repeat::AskFirst);
         self.attempts.run(&request, |_| call()).await
     }
+
+    /// The stream, each chunk of which must come in time; it keeps its permit.
+    fn with_deadline(
+        &self,
+        stream: ByteStream,
+        permit: Permit,
+        deadline: Duration,
+        path: &RemotePath,
+    ) -> ByteStream {
+        let (attempts, path) = (self.attempts.clone(), path.clone());
+        stream::unfold(Some((stream, permit)), move |held| {
+            let (attempts, path) = (attempts.clone(), path.clone());
+            async move {
+                let (mut stream, permit) = held?;
+                let error = match tokio::time::timeout(deadline, stream.next()).await {
+                    Ok(Some(Ok(chunk))) => return Some((Ok(chunk), Some((stream, permit)))),
+                    Ok(Some(Err(error))) => error,
+                    Ok(None) => return None,
+                    Err(_) => Error::new(ErrorKind::Timeout, "read", &path),
+                };
+                Some((Err(attempts.failed(error)), None))
+            }
+        })
+        .boxed()
+    }
 }
 
 #[async_trait]
@@ -99,7 +124,7 @@ impl Remote for Guarded {
         let open = |_| self.inner.read(path, range.clone(), version);
         let may_repeat = |kind| request.repeat.allows(kind);
         let (stream, permit) = self.attempts.run_held(&request, &limit, may_repeat, open).await?;
-        Ok(with_deadline(stream, permit, request.deadline, path))
+        Ok(self.with_deadline(stream, permit, request.deadline, path))
     }
 
     async fn replace(
@@ -160,29 +185,6 @@ impl Remote for Guarded {
     async fn usage(&self) -> Result<Usage> {
         self.ask("usage", &RemotePath::root(), || self.inner.usage()).await
     }
-}
-
-/// The stream, each chunk of which must come in time; it keeps its permit.
-fn with_deadline(
-    stream: ByteStream,
-    permit: Permit,
-    deadline: Duration,
-    path: &RemotePath,
-) -> ByteStream {
-    let path = path.clone();
-    stream::unfold(Some((stream, permit)), move |held| {
-        let path = path.clone();
-        async move {
-            let (mut stream, permit) = held?;
-            match tokio::time::timeout(deadline, stream.next()).await {
-                Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some((stream, permit)))),
-                Ok(Some(Err(error))) => Some((Err(error), None)),
-                Ok(None) => None,
-                Err(_) => Some((Err(Error::new(ErrorKind::Timeout, "read", &path)), None)),
-            }
-        }
-    })
-    .boxed()
 }
 
 /// A source that notes when it was last asked and when it answered.

@@ -90,7 +90,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Every request of `op` (`"read"`, `"replace"`, …; `"*"` for all of them), for ever.
+    /// Every request of `op` (`"read"`, `"replace"`, ...; `"*"` for all of them), for ever.
     pub fn new(op: &'static str, fault: Fault) -> Self {
         Rule { op, path: None, skip: 0, left: None, fault }
     }

@@ -30,14 +30,23 @@ pub(super) struct View {
 }
 
 impl Root {
-    pub(super) fn open(path: PathBuf) -> Outcome<Root> {
+    /// The directory at `path`; where an identity is known, no other one.
+    pub(super) fn open(path: PathBuf, known: Option<&ShareIdentity>) -> Outcome<Root> {
         // A daemon changes its directory.
         let path = std::path::absolute(&path)
             .map_err(|error| Fail::saying(ErrorKind::Unreachable, error.to_string()))?;
         let fd = open_dir(&path)?;
         let id = stat::object_id(fd.as_fd())?;
         let identity = identity_of(fd.as_fd(), id)?;
+        if known.is_some_and(|known| *known != identity) {
+            return Err(another());
+        }
         Ok(Root { path, identity, held: Mutex::new((id, fd)) })
+    }
+
+    /// Of the directory that was opened.
+    pub(super) fn identity(&self) -> &ShareIdentity {
+        &self.identity
     }
 
     /// What stands at the root's path now.
@@ -54,14 +63,18 @@ impl Root {
         if id != known {
             // Mounted anew, the same file system may have another device number.
             if identity_of(root.as_fd(), id)? != self.identity {
-                let text = "another directory stands at the root's path".to_string();
-                return Err(Fail::saying(ErrorKind::IdentityChanged, text));
+                return Err(another());
             }
             let pinned = root.as_fd().try_clone_to_owned().map_err(cannot_hold)?;
             *self.held.lock().unwrap_or_else(PoisonError::into_inner) = (id, pinned);
         }
         Ok(View { root, dev: id.dev })
     }
+}
+
+fn another() -> Fail {
+    let text = "another directory stands at the root's path".to_string();
+    Fail::saying(ErrorKind::IdentityChanged, text)
 }
 
 fn cannot_hold(error: std::io::Error) -> Fail {
