@@ -152,7 +152,8 @@ pub(crate) fn make_cache_dir(dir: &Path) -> Result<bool> {
 /// the numbers of its files to others, and the edits in it would go.
 fn check_whole(dir: &Path) -> Result<()> {
     // A mount that failed early leaves empty directories.
-    let holds = |name| std::fs::read_dir(dir.join(name)).is_ok_and(|mut it| it.next().is_some());
+    let holds =
+        |name: &str| std::fs::read_dir(dir.join(name)).is_ok_and(|mut it| it.next().is_some());
     let left = ["data", "journal", "meta.sled"].into_iter().find(|name| holds(name));
     match left {
         Some(name) if !is_cache(dir) => bail!(

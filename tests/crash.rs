@@ -13,8 +13,10 @@ mod model;
 mod worker;
 
 use common::{Drive, Random, env_number};
-use model::{History, Node, Tree};
+use model::{History, Node, Tree, name_of};
+use std::collections::HashMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -127,8 +129,14 @@ impl Crash {
             self.kill_during_uploads();
             self.settle()?;
         }
+        if !cut {
+            self.drive.drain_and_wipe();
+            return self.check();
+        }
+        self.drive.sync();
+        let gaps = self.gaps();
         self.drive.drain_and_wipe();
-        if cut { self.check_cut() } else { self.check() }
+        self.check_cut(&gaps)
     }
 
     /// All workers work for `moment`, uploads running for a part of it; then the process is
@@ -198,9 +206,27 @@ impl Crash {
         self.workers.iter().try_for_each(compare).map_err(|wrong| format!("on the share: {wrong}"))
     }
 
+    /// Where zeros stand for bytes that were gone from the share, by path from the mount on: each
+    /// is a conflict, and says so (rule D5).
+    fn gaps(&self) -> Gaps {
+        let list: serde_json::Value =
+            serde_json::from_str(&self.drive.covefs("conflicts", &["--json"])).unwrap();
+        let mut gaps = Gaps::new();
+        for conflict in list.as_array().unwrap() {
+            let missing: Vec<(u64, u64)> =
+                serde_json::from_value(conflict["missing"].clone()).unwrap();
+            let path = conflict["copy"].as_str().or(conflict["path"].as_str()).unwrap();
+            let path = path.trim_start_matches('/').to_owned();
+            gaps.entry(path)
+                .or_default()
+                .extend(missing.into_iter().map(|(start, end)| start..end));
+        }
+        gaps
+    }
+
     /// What no operation touched since it was last in step is intact; all else is bytes that were
     /// once written to that file, at that offset. What is there becomes the model.
-    fn check_cut(&mut self) -> Result<(), String> {
+    fn check_cut(&mut self, gaps: &Gaps) -> Result<(), String> {
         for worker in &mut self.workers {
             let root = self.drive.share.join(&worker.name);
             let history = worker.history.take().expect("kept in these rounds");
@@ -214,7 +240,7 @@ impl Crash {
                     }
                 }
             }
-            worker.tree = explained(&root, &history)?;
+            worker.tree = explained(&root, &worker.name, &history, gaps)?;
         }
         Ok(())
     }
@@ -275,9 +301,12 @@ fn lay_out(root: &Path, tree: &Tree) {
     }
 }
 
+/// Ranges of zeros that covefs owns up to, by path.
+type Gaps = HashMap<String, Vec<Range<u64>>>;
+
 /// Reads what is at `root` and demands of each entry that it once stood there. Temporary names
 /// whose record was cut are nobody's any more (X2): removed, as covefs does after a week.
-fn explained(root: &Path, history: &History) -> Result<Tree, String> {
+fn explained(root: &Path, top: &str, history: &History, gaps: &Gaps) -> Result<Tree, String> {
     let mut tree = Tree::default();
     for path in list(root) {
         let at = root.join(&path);
@@ -286,8 +315,8 @@ fn explained(root: &Path, history: &History) -> Result<Tree, String> {
             continue;
         }
         let kind = fs::symlink_metadata(&at).unwrap().file_type();
-        let original = without_site(&path);
-        if !history.knows(&path) && !history.knows(&original) {
+        let names = originals(name_of(&path));
+        if !names.iter().any(|name| history.knows(name)) {
             return Err(format!("{}: nothing of this name ever was", at.display()));
         }
         let node = if kind.is_dir() {
@@ -296,10 +325,14 @@ fn explained(root: &Path, history: &History) -> Result<Tree, String> {
             Node::Link(fs::read_link(&at).unwrap().to_str().unwrap().to_owned())
         } else {
             let bytes = fs::read(&at).unwrap();
-            // rule D5: a conflict copy has zeros where its base is gone from the share.
-            let found = history.explains(&path, &bytes, false);
-            let copy = |_| history.explains(&original, &bytes, original != path);
-            found.or_else(copy).map_err(|wrong| format!("{}: {wrong}", at.display()))?;
+            let mut gaps = gaps.get(&format!("{top}/{path}")).cloned().unwrap_or_default();
+            let mut found = history.explains(&names[0], &bytes, &gaps);
+            // A copy has zeros too where its bytes went with a data file (J6).
+            gaps = std::iter::once(0..bytes.len() as u64).collect();
+            for original in &names[1..] {
+                found = found.or_else(|_| history.explains(original, &bytes, &gaps));
+            }
+            found.map_err(|wrong| format!("{}: {wrong}", at.display()))?;
             Node::File { lineage: tree.0.len() as u64, bytes: Arc::new(bytes) }
         };
         tree.0.insert(path, node);
@@ -307,15 +340,16 @@ fn explained(root: &Path, history: &History) -> Result<Tree, String> {
     Ok(tree)
 }
 
-/// The name a conflict copy is of: `name-SITE.ext`, `name-SITE-2.ext` (DESIGN.md 6), anywhere in
-/// the path.
-fn without_site(path: &str) -> String {
-    let part = |part: &str| {
-        let Some((start, rest)) = part.split_once("-testsite") else { return part.to_owned() };
-        let rest = rest.trim_start_matches(|c: char| c == '-' || c.is_ascii_digit());
-        format!("{start}{rest}")
-    };
-    path.split('/').map(part).collect::<Vec<_>>().join("/")
+/// A name, and the names of what it may be a conflict copy of: `name-SITE.ext`,
+/// `name-SITE-2.ext` (DESIGN.md 6), and copies of these.
+fn originals(name: &str) -> Vec<String> {
+    let mut names = vec![name.to_owned()];
+    while let Some((start, rest)) = names[names.len() - 1].rsplit_once("-testsite") {
+        let number = rest.strip_prefix('-').map(|rest| rest.trim_start_matches(char::is_numeric));
+        let original = format!("{start}{}", number.unwrap_or(rest));
+        names.push(original);
+    }
+    names
 }
 
 fn names(dir: &Path) -> Vec<String> {

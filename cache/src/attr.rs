@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// One file, directory or symlink, by a number of ours that is never used again (J8).
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Ino(pub u64);
 
 impl Ino {
@@ -16,9 +14,7 @@ impl Ino {
 }
 
 /// The bytes of one version of one file plus our edits; names one data file.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ContentId(pub u64);
 
 /// An open file or directory.

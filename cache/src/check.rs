@@ -20,7 +20,9 @@ pub(crate) fn check(
 ) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     for name in &replayed.set_aside {
-        report.problems.push(format!("a damaged part of the journal was set aside: journal/{name}"));
+        report
+            .problems
+            .push(format!("a damaged part of the journal was set aside: journal/{name}"));
     }
     let mut contents = HashSet::new();
     let mut after = None;

@@ -30,10 +30,8 @@ impl Vfs {
             messages.push(format!("the share is out of reach: {why}"));
         }
         if let Some(failure) = self.sync.last_failure() {
-            messages.push(format!(
-                "an upload failed {} times, last: {}",
-                failure.count, failure.error
-            ));
+            messages
+                .push(format!("an upload failed {} times, last: {}", failure.count, failure.error));
         }
         let recovered = Self::recovered(&*self.disk);
         if recovered > 0 {
@@ -170,7 +168,10 @@ impl Vfs {
                 let size = node.size;
                 (self.file_of(&mut tree, node)?, size)
             };
+            self.until_ready().await;
             self.fetch_all(&file, &|at| progress(Progress { done: done + at, total })).await?;
+            // Bytes are delivered before they are stored.
+            self.wait_file(&file, |content| content.flights.is_empty()).await;
             done += size;
             progress(Progress { done, total });
             let whole = file.lock().is_whole();
@@ -180,6 +181,14 @@ impl Vfs {
             }
         }
         Ok(())
+    }
+
+    /// Waits until used bytes are counted after a start: before that nothing is stored.
+    async fn until_ready(&self) {
+        let deadline = Instant::now() + self.config.timeout;
+        while !self.space.is_ready() && Instant::now() < deadline {
+            tokio::time::sleep(limits::BUSY).await;
+        }
     }
 
     /// Drops the clean bytes of a file, or of all below a directory; returns how many.
@@ -298,9 +307,8 @@ impl Vfs {
             ));
             let heat = self.space.heat();
             let extents = content.size.div_ceil(limits::EXTENT) as u32;
-            let count = |segment| {
-                (0..extents).filter(|e| heat.segment(&(id, *e)) == Some(segment)).count()
-            };
+            let count =
+                |segment| (0..extents).filter(|e| heat.segment(&(id, *e)) == Some(segment)).count();
             lines.push(format!(
                 "heat: {} extents used more than once, {} used once, of {extents}",
                 count("protected"),

@@ -158,7 +158,8 @@ impl Vfs {
         if content.held {
             return Ok(Step::Wait(Need::Unheld(file.id)));
         }
-        let ready = |content: &Content| content.touched && (content.touch_durable || content.orphan);
+        let ready =
+            |content: &Content| content.touched && (content.touch_durable || content.orphan);
         if ready(&content) {
             return Ok(Step::Done((content, reservation)));
         }

@@ -8,6 +8,7 @@
 mod folder;
 #[cfg(unix)]
 mod lock;
+#[cfg(test)]
 mod memory;
 #[cfg(unix)]
 mod real;
@@ -16,7 +17,8 @@ mod suitable;
 
 pub(crate) use folder::{mark_damaged, open_or_set_aside, sync_folder};
 #[cfg(unix)]
-pub use lock::{DirLock, Holder, Locked};
+pub use lock::{DirLock, Locked};
+#[cfg(test)]
 pub use memory::{DiskOp, MemoryDisk};
 #[cfg(unix)]
 pub use real::RealDisk;
@@ -64,6 +66,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// One open file. A removed file lives until its last handle is dropped.
+#[allow(clippy::len_without_is_empty)]
 pub trait DiskFile: Send + Sync {
     /// Reads until the buffer is full or the file ends; says how many bytes it read.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -81,10 +84,6 @@ pub trait DiskFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Its length.
     fn len(&self) -> io::Result<u64>;
-    /// Whether its length is 0.
-    fn is_empty(&self) -> io::Result<bool> {
-        Ok(self.len()? == 0)
-    }
     /// Bytes the disk keeps for it, reserved ones too.
     fn allocated(&self) -> io::Result<u64>;
     /// The parts of a range that are not holes, rounded out to the disk's blocks and cut at the

@@ -14,6 +14,38 @@ use crate::journal::{ByteRange, Journal, LiveContent, Record};
 use crate::node::Node;
 use crate::ranges::RangeSet;
 use crate::tree::Tree;
+use crate::vfs::Vfs;
+
+impl Vfs {
+    /// What was about to change when the process stopped, and did not, is in step. Were it taken
+    /// for changed and the share removed or replaced it, zeros would go up for its bytes.
+    pub(crate) fn drop_unchanged(&self) -> Result<()> {
+        let unchanged: Vec<(Node, ContentId)> = self.journal.live(|live| {
+            let nodes = live.nodes.values().filter(|node| {
+                let settled =
+                    !live.sent.contains_key(&node.ino) && !live.suspects.contains(&node.ino);
+                node.dirty_content && node.base.is_some() && settled
+            });
+            let of = |node: &Node| {
+                let id = node.content?;
+                live.contents.get(&id)?.is_unchanged().then(|| (node.clone(), id))
+            };
+            nodes.filter_map(of).collect()
+        });
+        let mut tree = self.tree();
+        for (node, id) in unchanged {
+            if self.files.get(id).is_some() {
+                continue;
+            }
+            let Some(mut node) = tree.get(node.ino)? else { continue };
+            node.dirty_content = false;
+            // What the index says is present may have been written over.
+            self.index.apply(&extents::keys(&*self.index, id)?)?;
+            self.commit(&mut tree, &[node], vec![Record::ContentGone(id)], true)?;
+        }
+        Ok(())
+    }
+}
 
 /// What is looked at.
 pub(crate) struct Doubted<'a> {
@@ -37,9 +69,9 @@ pub(crate) fn settle(parts: Doubted<'_>, tree: &mut Tree) -> Result<()> {
         if let Some(stored) = &stored {
             lost.subtract(stored);
         }
-        let node = parts.journal.live(|live| {
-            live.nodes.values().find(|node| node.content == Some(id)).cloned()
-        });
+        let node = parts
+            .journal
+            .live(|live| live.nodes.values().find(|node| node.content == Some(id)).cloned());
         let gaps = gaps(&content, node.as_ref());
         let sure = !content.power_cut && content.suspect.is_empty();
         if sure && lost.is_empty() && gaps.is_empty() {
@@ -73,8 +105,8 @@ fn redo(disk: &dyn Disk, id: ContentId, content: &LiveContent) -> Result<()> {
         Ok(len) if len > content.size => data.set_len(content.size),
         other => other.map(drop),
     };
-    let zeros = content.generations.values().flat_map(|ranges| ranges.zeros.iter());
-    let holes = zeros.map(|range| data.punch(range)).collect::<std::io::Result<()>>();
+    let mut zeros = content.generations.values().flat_map(|ranges| ranges.zeros.iter());
+    let holes = zeros.try_for_each(|range| data.punch(range));
     cut.and(holes).map_err(|error| Error::disk("cut a data file", error))
 }
 

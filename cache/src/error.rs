@@ -110,9 +110,9 @@ impl From<covefs_remote::Error> for Error {
             RemoteKind::Unsupported => ErrorKind::Unsupported,
             RemoteKind::ReadOnly => ErrorKind::ReadOnly,
             RemoteKind::TooLarge => ErrorKind::TooLarge,
-            RemoteKind::Unauthenticated
-            | RemoteKind::Unreachable
-            | RemoteKind::IdentityChanged => ErrorKind::Offline,
+            RemoteKind::Unauthenticated | RemoteKind::Unreachable | RemoteKind::IdentityChanged => {
+                ErrorKind::Offline
+            }
             RemoteKind::Timeout => ErrorKind::Timeout,
             RemoteKind::Busy | RemoteKind::Protocol | RemoteKind::Io | RemoteKind::Source => {
                 ErrorKind::Io

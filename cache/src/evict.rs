@@ -1,7 +1,7 @@
 //! Dropping clean bytes: what goes, in which order, and why none of it can come back as zeros.
 //!
 //! ```text
-//!   victims (heat) ─► journal "absent", fdatasync ─► lock ─► present loses them ─► hole ─► index
+//!   victims (heat) -> journal "absent", fdatasync -> lock -> present loses them -> hole -> index
 //! ```
 //!
 //! The absence is durable before the hole is (D3); presence is lost before the hole is made, under
@@ -125,8 +125,7 @@ impl Vfs {
                 for extent in &extents {
                     freed += file.evict(&mut content, &self.space, &extent_range(*extent))?;
                 }
-                let now_absent =
-                    extents::ops(file.id, &content, extents.into_iter(), |_| false, 0);
+                let now_absent = extents::ops(file.id, &content, extents.into_iter(), |_| false, 0);
                 self.index.apply(&now_absent)?;
             }
             self.unload_if_idle(&file);
@@ -153,9 +152,10 @@ impl Vfs {
 
     /// The files at or below a path of the mount, as far as they are known here.
     pub(crate) fn files_below(&self, path: &RemotePath) -> Result<Vec<(Ino, Option<ContentId>)>> {
-        let top = self.tree().resolve(path)?.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "find").at(path.to_string())
-        })?;
+        let top = self
+            .tree()
+            .resolve(path)?
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, "find").at(path.to_string()))?;
         let mut found = Vec::new();
         let mut dirs = Vec::new();
         let mut sort = |node: &crate::node::Node, dirs: &mut Vec<Ino>| match node.kind {

@@ -110,7 +110,10 @@ pub(crate) struct Warm {
 }
 
 /// All extents of the index, in pieces, by their order of last use within a piece's caller.
-pub(crate) fn warm(index: &dyn Index, after: Option<&[u8]>) -> Result<(Vec<Warm>, Option<Vec<u8>>)> {
+pub(crate) fn warm(
+    index: &dyn Index,
+    after: Option<&[u8]>,
+) -> Result<(Vec<Warm>, Option<Vec<u8>>)> {
     let found = index.scan(Table::Extents, &[], after, limits::SCAN)?;
     let last = found.last().map(|(key, _)| key.clone());
     let mut warm = Vec::with_capacity(found.len());

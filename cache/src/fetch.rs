@@ -2,9 +2,9 @@
 //! delivered to the readers as they arrive and stored behind their backs.
 //!
 //! ```text
-//!   reader ─ plan (lock) ─► flights under way + new ones ─ wait for *its* bytes ─► reply
-//!                                     │
-//!   flight task:  remote.read ─► chunk ─► readers woken ─► reserve room ─► store (lock)
+//!   reader - plan (lock) -> flights under way + new ones - wait for *its* bytes -> reply
+//!                                     |
+//!   flight task:  remote.read -> chunk -> readers woken -> reserve room -> store (lock)
 //! ```
 //!
 //! A flight keeps its bytes until its last reader has gone, so a read ends although nothing could
@@ -238,9 +238,10 @@ impl Vfs {
         let mut found = Vec::new();
         let mut at = range.start;
         while at < range.end {
-            let current = content.flights.iter().find(|flight| {
-                flight.version == version && flight.range.contains(&at)
-            });
+            let current = content
+                .flights
+                .iter()
+                .find(|flight| flight.version == version && flight.range.contains(&at));
             if let Some(flight) = current {
                 at = flight.range.end;
                 found.push(flight.clone());

@@ -4,7 +4,7 @@
 //! ```text
 //!   0                     base_end        size
 //!   |--present--|..absent..|---- ours ----|      absent: only below base_end, fetched from the base
-//!       |dirty|    |zeros|                       both ⊆ present; zeros are holes in the data file
+//!       |dirty|    |zeros|                       both within present; zeros are holes in the data file
 //! ```
 //!
 //! Every set changes under the content's lock only (D2). Nothing here waits for the share: what is
@@ -49,7 +49,6 @@ pub(crate) struct File {
 
 /// What was dirty when an upload began.
 pub(crate) struct Frozen {
-    pub generation: u64,
     pub ranges: RangeSet,
 }
 
@@ -200,7 +199,9 @@ impl Content {
     }
 
     pub(crate) fn dirty_bytes(&self) -> u64 {
-        self.dirty.total() + self.older.total() + self.frozen.as_ref().map_or(0, |frozen| frozen.ranges.total())
+        self.dirty.total()
+            + self.older.total()
+            + self.frozen.as_ref().map_or(0, |frozen| frozen.ranges.total())
     }
 
     fn check_invariants(&self) {

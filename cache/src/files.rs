@@ -177,35 +177,36 @@ impl Vfs {
 
     /// Journals node and content as dirty; says whether that may wait for the next fsync.
     fn touch_node(&self, tree: &mut Tree, file: &File, content: &mut Content) -> Result<bool> {
-            let node = tree.get(file.node())?;
-            let Some(mut node) = node.filter(|node| node.content == Some(file.id) && !node.is_nothing())
-            else {
-                if let Some(place) = content.lost.clone() {
-                    self.name_again(tree, file, content, place)?;
-                    return Ok(true);
-                }
-                // A version that only its open handles still see.
-                content.orphan = true;
-                content.touched = true;
+        let node = tree.get(file.node())?;
+        let Some(mut node) =
+            node.filter(|node| node.content == Some(file.id) && !node.is_nothing())
+        else {
+            if let Some(place) = content.lost.clone() {
+                self.name_again(tree, file, content, place)?;
                 return Ok(true);
-            };
-            let touched = Record::Touched {
-                content: file.id,
-                generation: content.generation,
-                base_end: content.base_end,
-                size: content.size,
-                mtime: content.mtime,
-            };
-            node.dirty_content = true;
-            node.size = content.size;
-            if content.base.is_some() {
-                // What the index says is present, with its checksums, is about to change.
-                self.index.apply(&extents::keys(&*self.index, file.id)?)?;
             }
-            self.changed(tree, vec![node], vec![touched], false)?;
+            // A version that only its open handles still see.
+            content.orphan = true;
             content.touched = true;
-            content.oldest_dirty = Some(Instant::now());
-            Ok(content.base.is_none())
+            return Ok(true);
+        };
+        let touched = Record::Touched {
+            content: file.id,
+            generation: content.generation,
+            base_end: content.base_end,
+            size: content.size,
+            mtime: content.mtime,
+        };
+        node.dirty_content = true;
+        node.size = content.size;
+        if content.base.is_some() {
+            // What the index says is present, with its checksums, is about to change.
+            self.index.apply(&extents::keys(&*self.index, file.id)?)?;
+        }
+        self.changed(tree, vec![node], vec![touched], false)?;
+        content.touched = true;
+        content.oldest_dirty = Some(Instant::now());
+        Ok(content.base.is_none())
     }
 
     /// The share took the name of an open file away, and it is written to all the same: it gets a
@@ -373,10 +374,5 @@ impl Vfs {
             }
         }
         loaded.remove(&file.id);
-    }
-
-    /// The node that has this content now.
-    pub(crate) fn node_of(&self, file: &File) -> Ino {
-        file.node()
     }
 }

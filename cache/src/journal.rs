@@ -159,12 +159,14 @@ impl Journal {
     }
 
     /// The same, and waits until it survives a power cut, with all that was appended before.
+    #[cfg(test)]
     pub(crate) fn append_durable(&self, records: &[Record]) -> Result<()> {
         self.append(records)?;
         self.sync()
     }
 
     /// Appends what follows from what the journal stands for at that moment.
+    #[cfg(test)]
     pub(crate) fn append_with(&self, build: impl FnOnce(&Live) -> Vec<Record>) -> Result<()> {
         let mut state = self.state()?;
         let records = build(&state.live);
@@ -198,6 +200,7 @@ impl Journal {
     }
 
     /// Length of the log.
+    #[cfg(test)]
     pub(crate) fn len_bytes(&self) -> u64 {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).len()
     }
@@ -223,9 +226,9 @@ impl Journal {
     /// ```text
     ///   before      [ N ]
     ///   begin next  [ N ]               [ N+2 ]   empty, durable
-    ///   switch      [ N ]               [ N+2 ◄── appends      (under the append lock)
-    ///   fold        [ N ]  [ N+1 fold ] [ N+2 ◄── appends      durable, then renamed into place
-    ///   remove             [ N+1 fold ] [ N+2 ◄── appends
+    ///   switch      [ N ]               [ N+2 <-- appends      (under the append lock)
+    ///   fold        [ N ]  [ N+1 fold ] [ N+2 <-- appends      durable, then renamed into place
+    ///   remove             [ N+1 fold ] [ N+2 <-- appends
     /// ```
     ///
     /// A crash at any point leaves N and N+2, or the fold and N+2: the same state. After an error

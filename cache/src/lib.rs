@@ -4,7 +4,7 @@
 //! Lock order, outermost first; none of them is held over network, space or fsync:
 //!
 //! ```text
-//!   paths  ─►  tree  ─►  files  ─►  a content  ─►  journal  ─►  heat, sync's queue
+//!   paths  ->  tree  ->  files  ->  a content  ->  journal  ->  heat, sync's queue
 //! ```
 //!
 //! `evicting` and a file's `syncing` come before all of them and are held over fdatasync: only
@@ -47,8 +47,8 @@ mod tree;
 mod vfs;
 
 pub use attr::*;
-pub use covefs_remote::{Kind, Timestamp};
 pub use config::{Config, MinFree};
+pub use covefs_remote::{Kind, Timestamp};
 pub use error::{Error, ErrorKind, Result};
 pub use journal::ConflictRecord;
 pub use limits::CACHE_FLOOR;

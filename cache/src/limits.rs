@@ -72,8 +72,6 @@ pub(crate) const RETRY_LAST: Duration = Duration::from_secs(60);
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// Beyond so many files one sync of the whole disk is cheaper than one for each.
 pub(crate) const SETTLE_FILES: usize = 16;
-/// How often used bytes are compared with the disk and orphans are looked for.
-pub(crate) const SWEEP: Duration = Duration::from_secs(600);
 
 /// sled's page cache: the inner nodes of an index of a million files; its default is 1 GiB.
 pub(crate) const INDEX_CACHE: u64 = 48 << 20;

@@ -235,11 +235,8 @@ impl Vfs {
             }
             tree.kernel_forgets(node.ino);
         }
-        node.base = Some(Base {
-            place: base.place,
-            version: metadata.version,
-            young: metadata.young,
-        });
+        node.base =
+            Some(Base { place: base.place, version: metadata.version, young: metadata.young });
         self.set_attrs_of(&mut node, metadata);
         if let Some(file) = node.content.and_then(|id| self.files.get(id)) {
             let mut content = file.lock();
@@ -248,11 +245,8 @@ impl Vfs {
             content.ctime = node.ctime;
         }
         node.xattrs = node.xattrs.take().filter(|_| node.dirty_attrs.xattrs);
-        let notice = if same_content {
-            Notice::Attributes(node.ino)
-        } else {
-            Notice::Inode(node.ino)
-        };
+        let notice =
+            if same_content { Notice::Attributes(node.ino) } else { Notice::Inode(node.ino) };
         self.commit(tree, &[node], Vec::new(), false)?;
         self.notify(notice);
         Ok(())
@@ -416,7 +410,7 @@ impl Vfs {
         }
         node.base = None;
         let (node, records) = self.without_place(node);
-        self.commit(tree, &[node.clone()], records, true)?;
+        self.commit(tree, std::slice::from_ref(&node), records, true)?;
         if let Some(id) = node.content {
             match self.files.get(id) {
                 Some(file) => {
@@ -440,7 +434,8 @@ impl Vfs {
     /// Bytes that only the share had are zeros, which is said (D5).
     pub(crate) fn live_on(&self, tree: &mut Tree, mut node: Node, why: &str) -> Result<bool> {
         node.base = None;
-        node.dirty_content = true;
+        // Of what has no bytes the name alone says it; a rename under way may give it a base again.
+        node.dirty_content = node.kind == Kind::File;
         node.listed = true;
         node.change = self.next_change();
         let ino = node.ino;
@@ -513,9 +508,8 @@ impl Vfs {
                 self.wait(asked, need).await?;
             }
             let node = self.tree().child(at, name)?;
-            let node = node.ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, "find").at(path.to_string())
-            })?;
+            let node =
+                node.ok_or_else(|| Error::new(ErrorKind::NotFound, "find").at(path.to_string()))?;
             at = node.ino;
         }
         self.tree().need(at)

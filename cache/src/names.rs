@@ -23,7 +23,6 @@ macro_rules! ready {
         }
     };
 }
-pub(crate) use ready;
 
 /// Names that are ours on the share (X2): hidden here and refused.
 pub(crate) const OUR_PREFIX: &[u8] = b".~covefs-";
@@ -598,7 +597,11 @@ impl Vfs {
     ) -> Result<Option<Need>> {
         let refuse = |kind| Err(Error::new(kind, "rename"));
         let Some(target) = target else {
-            return if mode == RenameMode::Exchange { refuse(ErrorKind::NotFound) } else { Ok(None) };
+            return if mode == RenameMode::Exchange {
+                refuse(ErrorKind::NotFound)
+            } else {
+                Ok(None)
+            };
         };
         match mode {
             RenameMode::NoReplace => refuse(ErrorKind::Exists),

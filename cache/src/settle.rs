@@ -122,9 +122,8 @@ impl Vfs {
         }
         let last = content.size.div_ceil(limits::EXTENT) as u32;
         let stamp = self.current_change();
-        let protected = |extent: u32| {
-            self.space.heat().segment(&(file.id, extent)) == Some("protected")
-        };
+        let protected =
+            |extent: u32| self.space.heat().segment(&(file.id, extent)) == Some("protected");
         let ops = extents::ops(file.id, &content, 0..last, protected, stamp);
         self.index.apply(&ops)?;
         content.unindexed = false;
@@ -142,9 +141,9 @@ impl Vfs {
             return Ok(());
         }
         // As they are before the flush: what changes meanwhile is not covered by it.
-        let before: Vec<Node> = self.journal.live(|live| {
-            cleaned.iter().filter_map(|ino| live.nodes.get(ino).cloned()).collect()
-        });
+        let before: Vec<Node> = self
+            .journal
+            .live(|live| cleaned.iter().filter_map(|ino| live.nodes.get(ino).cloned()).collect());
         let epoch = {
             // An eviction's record and its change of the index belong to one epoch.
             let _one = self.evicting.lock().unwrap_or_else(|p| p.into_inner());

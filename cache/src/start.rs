@@ -279,10 +279,7 @@ pub fn check(cache_dir: &Path, repair: bool) -> Result<CheckReport, StartError> 
 impl Vfs {
     /// Opens the cache, replays what is not on the share yet, and starts the background tasks on
     /// the runtime it is called from.
-    pub async fn start(
-        config: Config,
-        remote: Arc<dyn Remote>,
-    ) -> Result<Arc<Vfs>, StartError> {
+    pub async fn start(config: Config, remote: Arc<dyn Remote>) -> Result<Arc<Vfs>, StartError> {
         let dir = config.cache_dir.clone();
         if config.limit_bytes < limits::CACHE_FLOOR {
             return Err(StartError::Limit(
@@ -352,6 +349,7 @@ impl Vfs {
             vfs.resolve_all_sent().await;
             vfs.remove_leftovers(&leftovers).await;
         }
+        vfs.drop_unchanged().map_err(disk_error(&dir))?;
         vfs.begin(identity, online, replayed, leftovers);
         Ok(vfs)
     }
@@ -364,9 +362,9 @@ impl Vfs {
         leftovers: Vec<RemotePath>,
     ) {
         self.sync.set_debounce(self.config.debounce);
-        let epoch = self.journal.live(|live| {
-            live.index_epoch.max(live.absent.keys().last().copied().unwrap_or(0))
-        });
+        let epoch = self
+            .journal
+            .live(|live| live.index_epoch.max(live.absent.keys().last().copied().unwrap_or(0)));
         self.sync.index_epoch.store(epoch + 1, Ordering::SeqCst);
         if !online {
             self.reach.give_up("no answer at the start");

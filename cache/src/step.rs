@@ -4,8 +4,8 @@
 //! needs first (K1). The caller then waits for the need in a task of its own and asks again:
 //!
 //! ```text
-//!   kernel thread   op ──► Done(answer) ──► reply
-//!                    └───► Wait(need) ─► task: vfs.wait(need).await ─► op again (may block) ─► …
+//!   kernel thread   op --> Done(answer) --> reply
+//!                    +---> Wait(need) -> task: vfs.wait(need).await -> op again (may block) -> ...
 //! ```
 //!
 //! `Asked` stays the same over the repeats: what was verified since it began is fresh enough, so

@@ -67,8 +67,7 @@ fn encode(node: &Node) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Node> {
-    postcard::from_bytes(bytes)
-        .map_err(|_| Error::new(ErrorKind::Io, "decode a node of the index"))
+    postcard::from_bytes(bytes).map_err(|_| Error::new(ErrorKind::Io, "decode a node of the index"))
 }
 
 impl Tree {

@@ -1,6 +1,7 @@
 //! What a directory must hold: a plain tree in memory, and what each operation does to it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A file keeps its lineage through renames; all bytes it ever had belong to it.
@@ -165,7 +166,8 @@ impl Tree {
 /// but whatever is found must come from here.
 #[derive(Default)]
 pub struct History {
-    /// Lineages that ever stood at a path; of a directory or link, none.
+    /// Lineages that ever had a name, in whatever directory: with a directory's rename cut, what
+    /// was moved into it is where it was before. Of a directory or link, none.
     at: HashMap<String, HashSet<u64>>,
     layers: HashMap<u64, Vec<Layer>>,
     sizes: HashMap<u64, HashSet<usize>>,
@@ -243,7 +245,7 @@ impl History {
     }
 
     fn stands(&mut self, path: &str, node: &Node) {
-        let lineages = self.at.entry(path.to_owned()).or_default();
+        let lineages = self.at.entry(name_of(path).to_owned()).or_default();
         if let Node::File { lineage, bytes } = node {
             lineages.insert(*lineage);
             self.sizes.entry(*lineage).or_default().insert(bytes.len());
@@ -254,30 +256,36 @@ impl History {
         !self.touched.contains(path)
     }
 
-    /// Whether something ever stood at this path.
-    pub fn knows(&self, path: &str) -> bool {
-        self.at.contains_key(path)
+    /// Whether something ever had this name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.at.contains_key(name)
     }
 
-    /// Whether `bytes` can come from a file that once stood at `path`: each byte is one that the
-    /// file had at this offset; with `gaps`, or a zero. `Err` says which is not.
-    pub fn explains(&self, path: &str, bytes: &[u8], gaps: bool) -> Result<(), String> {
-        let Some(lineages) = self.at.get(path) else {
-            return Err(format!("{path}: nothing ever stood here"));
+    /// Whether `bytes` can come from a file that once had this name: each byte is one that the
+    /// file had at this offset, or in one of `gaps` a zero. `Err` says which is not.
+    pub fn explains(&self, name: &str, bytes: &[u8], gaps: &[Range<u64>]) -> Result<(), String> {
+        let Some(lineages) = self.at.get(name) else {
+            return Err(format!("{name}: nothing ever had this name"));
         };
-        let mut worst = format!("{path}: no file ever stood here");
+        let mut worst = format!("{name}: no file ever had this name");
         for lineage in lineages {
             let Some(wrong) = self.foreign(*lineage, bytes, gaps) else { return Ok(()) };
-            worst = format!("{path}: {wrong}");
+            worst = format!("{name}: {wrong}");
         }
         Err(worst)
     }
 
-    fn foreign(&self, lineage: u64, bytes: &[u8], gaps: bool) -> Option<String> {
+    fn foreign(&self, lineage: u64, bytes: &[u8], gaps: &[Range<u64>]) -> Option<String> {
         if !self.sizes[&lineage].contains(&bytes.len()) {
             return Some(format!("was never {} bytes long", bytes.len()));
         }
-        let mut known: Vec<bool> = bytes.iter().map(|byte| gaps && *byte == 0).collect();
+        let mut known = vec![false; bytes.len()];
+        for gap in gaps {
+            let end = bytes.len().min(gap.end as usize);
+            for at in gap.start as usize..end {
+                known[at] |= bytes[at] == 0;
+            }
+        }
         for layer in self.layers.get(&lineage).map_or(&[][..], Vec::as_slice) {
             let start = layer.offset.min(bytes.len());
             let found = bytes[start..].iter().zip(&*layer.bytes);
@@ -288,6 +296,11 @@ impl History {
         let offset = known.iter().position(|known| !known)?;
         Some(format!("had never a byte {:#04x} at offset {offset}", bytes[offset]))
     }
+}
+
+/// The last part of a path.
+pub fn name_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
 fn zeros(offset: usize, len: usize) -> Layer {

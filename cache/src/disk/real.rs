@@ -40,11 +40,6 @@ impl RealDisk {
         format!("{} {number}", machine.trim())
     }
 
-    /// The directory, as an absolute path without links.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     fn path(&self, path: &str) -> PathBuf {
         debug_assert!(
             path.split('/').all(|name| !name.is_empty() && name != "." && name != ".."),

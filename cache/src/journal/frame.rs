@@ -1,8 +1,8 @@
 //! How the journal lies on the disk: segments of frames, frames of records. Little-endian.
 //!
 //! ```text
-//!   segment  magic 8 │ format u32 │ kind u32 │ number u64 │ end u64 │ 0 u32 │ crc u32 │ frame, …
-//!   frame    length u32 │ crc u32 │ boot u64 │ length bytes of postcard: Vec<Record>
+//!   segment  magic 8 | format u32 | kind u32 | number u64 | end u64 | 0 u32 | crc u32 | frame, ...
+//!   frame    length u32 | crc u32 | boot u64 | length bytes of postcard: Vec<Record>
 //! ```
 //!
 //! A frame's crc covers segment number, offset, length, boot and payload, so a frame counts only

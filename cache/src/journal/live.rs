@@ -69,6 +69,11 @@ impl LiveContent {
         !self.generations.is_empty()
     }
 
+    /// Whether the share has all of it although it is touched: no change followed.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        !self.is_dirty() && self.suspect.is_empty() && self.size == self.base_end
+    }
+
     /// All dirty ranges, whatever their generation.
     pub(crate) fn dirty(&self) -> RangeSet {
         let mut all = RangeSet::new();

@@ -1,6 +1,6 @@
 //! When the share is not what we had seen: no byte is overwritten, none of ours is lost.
 //!
-//! The remote keeps the name; ours becomes `name-SITE.ext`, `name-SITE-2.ext`, … Edit beats delete
+//! The remote keeps the name; ours becomes `name-SITE.ext`, `name-SITE-2.ext`, ... Edit beats delete
 //! on either side. Equal bytes are no conflict: that also settles answers that were lost on the
 //! way (S4). Each conflict is journalled, logged and listed until it is dismissed.
 
@@ -15,8 +15,7 @@ use crate::node::{Node, Place};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{
-    Error as RemoteError, ErrorKind as RemoteKind, Existence, Kind, Metadata, Remote,
-    RemotePath,
+    Error as RemoteError, ErrorKind as RemoteKind, Existence, Kind, Metadata, Remote, RemotePath,
 };
 use futures_util::StreamExt;
 use std::ops::Range;
@@ -204,7 +203,9 @@ impl Vfs {
         };
         node.dirty_content |= file.is_some();
         let mut nodes = Vec::new();
-        nodes.extend(self.no_longer_there(&mut tree, view.occupant.as_ref().filter(|_| found.is_some()))?);
+        nodes.extend(
+            self.no_longer_there(&mut tree, view.occupant.as_ref().filter(|_| found.is_some()))?,
+        );
         nodes.push(node.clone());
         match file {
             Some(file) => {
@@ -250,7 +251,7 @@ impl Vfs {
         Ok(tree.get(old.ino)?.map(|node| Node { base: None, ..node }))
     }
 
-    /// `name-SITE.ext`, `name-SITE-2.ext`, …: the first that is free here, cut to fit.
+    /// `name-SITE.ext`, `name-SITE-2.ext`, ...: the first that is free here, cut to fit.
     pub(crate) fn free_name(&self, tree: &mut Tree, place: &Place) -> Result<Vec<u8>> {
         let limit = self.remote.limits().name_bytes_max;
         for number in 1.. {
@@ -486,7 +487,7 @@ mod tests {
         let copy = copy_name(&long, "north", 1, 255);
         assert_eq!(copy.len(), 255);
         assert!(copy.ends_with(b"x-north.txt"));
-        let umlauts = "ä".repeat(127);
+        let umlauts = "\u{e4}".repeat(127);
         assert!(std::str::from_utf8(&copy_name(umlauts.as_bytes(), "n", 1, 255)).is_ok());
     }
 }

@@ -80,6 +80,8 @@ pub(crate) fn plan(view: &View) -> Action {
         Some(base) if node.dirty_content => {
             quiet(view).unwrap_or(Action::Replace(Expect::Version(base.version)))
         }
+        // A directory's times last: what is made in it would move them.
+        Some(_) if node.dirty_attrs.times => view.blocker.map_or(Action::SetAttrs, Action::WaitFor),
         Some(_) => Action::SetAttrs,
     }
 }

@@ -46,13 +46,18 @@ impl Vfs {
                 () = &mut wake => {}
                 () = self.reach.changed.notified() => {}
                 () = tokio::time::sleep_until(next) => {}
-                Some(_) = workers.join_next() => {}
+                Some(ended) = workers.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "an upload ended in a panic; it is tried again");
+                    }
+                }
             }
         }
     }
 
     /// Steps of one node until nothing more can be done for it now.
     async fn work(&self, ino: Ino, urgent: bool) {
+        let _active = Active { sync: &self.sync, ino };
         let urgent = urgent || self.sync.is_hurried();
         let outcome = loop {
             match self.step(ino, urgent).await {
@@ -156,7 +161,7 @@ impl Vfs {
         let mut tree = self.tree();
         let mut paths = Vec::new();
         paths.extend(tree.base_path(node.ino)?);
-        if let Some(place) = &node.place {
+        if let Some(place) = node.place.as_ref().filter(|_| node.ino != Ino::ROOT) {
             paths.extend(tree.remote_path_of(place)?);
         }
         Ok(paths)
@@ -200,8 +205,11 @@ impl Vfs {
                 if let Some(occupant) = &view.occupant {
                     view.cycle = ring(&mut tree, occupant.ino, ino)?;
                 }
-                if view.node.is_moved() && view.node.kind == Kind::Dir {
-                    view.blocker = moved_above(&mut tree, place.parent, ino)?;
+                if view.node.kind == Kind::Dir {
+                    view.blocker = match view.node.is_moved() {
+                        true => moved_above(&mut tree, place.parent, ino)?,
+                        false => self.change_within(ino),
+                    };
                 }
             }
             None => {
@@ -212,6 +220,18 @@ impl Vfs {
             }
         }
         Ok(Some(view))
+    }
+
+    /// A change still to be made in this directory, which would move the times set for it.
+    fn change_within(&self, dir: Ino) -> Option<Ino> {
+        self.journal.live(|live| {
+            let within = |node: &&Node| {
+                let base = node.base.as_ref().map(|base| &base.place);
+                let mut places = node.place.iter().chain(base);
+                node.ino != dir && node.is_dirty() && places.any(|place| place.parent == dir)
+            };
+            live.nodes.values().find(within).map(|node| node.ino)
+        })
     }
 
     fn content_view(&self, node: &Node) -> Result<Option<ContentView>> {
@@ -281,10 +301,25 @@ impl Vfs {
         match made {
             Ok(metadata) => {
                 self.in_step(node, place, &metadata, None)?;
+                self.times_come_last(node)?;
                 Ok(Outcome::Again)
             }
             Err(error) => self.resolve_creation(view, &place, &path, error).await,
         }
+    }
+
+    /// What is made in a new directory moves its times there: those that the user set are set
+    /// again when all of it is made.
+    fn times_come_last(&self, before: &Node) -> Result<()> {
+        if before.kind != Kind::Dir || !before.dirty_attrs.times {
+            return Ok(());
+        }
+        let mut tree = self.tree();
+        let Some(mut node) = tree.get(before.ino)?.filter(|node| node.place.is_some()) else {
+            return Ok(());
+        };
+        node.dirty_attrs.times = true;
+        self.commit(&mut tree, &[node], Vec::new(), true)
     }
 
     /// Renames on the share what was renamed here.
@@ -385,11 +420,7 @@ impl Vfs {
     }
 
     /// Removes from the share what was removed here.
-    async fn remove_there(
-        &self,
-        view: &View,
-        version: covefs_remote::Version,
-    ) -> Result<Outcome> {
+    async fn remove_there(&self, view: &View, version: covefs_remote::Version) -> Result<Outcome> {
         let node = &view.node;
         let Some(path) = self.tree().base_path(node.ino)? else {
             self.forget_base(node.ino)?;
@@ -568,6 +599,23 @@ fn moved_above(tree: &mut Tree, parent: Ino, dir: Ino) -> Result<Option<Ino>> {
         }
     }
     Ok(None)
+}
+
+/// A worker's node is free again however the worker ends, a panic too.
+struct Active<'a> {
+    sync: &'a Sync,
+    ino: Ino,
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.sync.lock();
+        if queue.active.remove(&self.ino) {
+            queue.put(self.ino, Instant::now() + limits::RETRY_LAST, false);
+        }
+        drop(queue);
+        self.sync.finished.notify_waiters();
+    }
 }
 
 impl Sync {

@@ -70,9 +70,7 @@ impl Vfs {
         tracing::info!(ino = ino.0, "a change whose answer was lost had been made");
         let replaced = self.tree().base_child(&sent.place)?.filter(|other| other.ino != ino);
         match (node, &sent.bytes) {
-            (Some(node), None) => {
-                self.moved_there(&node, sent.place, &found, replaced.as_ref())
-            }
+            (Some(node), None) => self.moved_there(&node, sent.place, &found, replaced.as_ref()),
             (Some(node), Some(bytes)) if node.content == Some(bytes.content) => {
                 self.arrived(&node, &sent, bytes, &found, replaced.as_ref())
             }

@@ -1,8 +1,8 @@
 //! What an upload sends: a file that may be written to meanwhile, as one state that it really had.
 //!
 //! ```text
-//!   freeze ─► send all ─► changed meanwhile? ─ yes ─► send that ─► … ─► small: hold writes, send
-//!                              └─ no ─► settled: from here on changes are the next upload's (S1)
+//!   freeze -> send all -> changed meanwhile? - yes -> send that -> ... -> small: hold writes, send
+//!                              +- no -> settled: from here on changes are the next upload's (S1)
 //! ```
 
 use crate::file::{Content, File, Frozen};
@@ -42,8 +42,8 @@ impl Upload {
             let mut content = file.lock();
             let mut ranges = std::mem::take(&mut content.dirty);
             ranges.union_with(&std::mem::take(&mut content.older));
-            let generation = content.next_generation();
-            content.frozen = Some(Frozen { generation, ranges });
+            content.next_generation();
+            content.frozen = Some(Frozen { ranges });
             (content.size, content.zeros.missing(&(0..content.size)))
         };
         let state = Mutex::new(Sending { rounds: 0, sent_size: size, settled: None });
@@ -110,8 +110,7 @@ impl Upload {
             }),
         }));
         self.vfs.journal.append_freeing(&[sent]).map_err(|error| {
-            Error::new(ErrorKind::Source, "journal an upload", &Default::default())
-                .caused_by(error)
+            Error::new(ErrorKind::Source, "journal an upload", &Default::default()).caused_by(error)
         })
     }
 }
