@@ -165,18 +165,6 @@ impl Journal {
         self.sync()
     }
 
-    /// Appends what follows from what the journal stands for at that moment.
-    #[cfg(test)]
-    pub(crate) fn append_with(&self, build: impl FnOnce(&Live) -> Vec<Record>) -> Result<()> {
-        let mut state = self.state()?;
-        let records = build(&state.live);
-        if records.is_empty() {
-            return Ok(());
-        }
-        let frame = Frame::encode(&records)?;
-        self.write(&mut state, frame, &records, Room::Usual)
-    }
-
     /// What the journal stands for. `look` is called with appends held up: it has to be short.
     pub(crate) fn live<T>(&self, look: impl FnOnce(&Live) -> T) -> T {
         // A panic of another thread leaves the sum of whole records, or latches in `state`.

@@ -295,15 +295,7 @@ impl Vfs {
                 reason: error.source.map_or(error.path, |source| source.to_string()),
             })?;
         }
-        let space = opened.disk.space().map_err(io_error(&dir, "look at the disk"))?;
-        if config.limit_bytes > space.total {
-            return Err(StartError::Limit(format!(
-                "the cache size is above the disk of {} MiB that {} lies on; give a smaller \
-                 --cache-size",
-                space.total >> 20,
-                dir.display()
-            )));
-        }
+        check_limit(&config, &opened.disk)?;
         let found = guarded.identity().await;
         let known = opened.json.as_ref().and_then(|json| json.identity.clone());
         let (online, identity) = match (found, known) {
@@ -428,6 +420,21 @@ impl Vfs {
             }
         }
     }
+}
+
+/// The limit must fit on the disk.
+fn check_limit(config: &Config, disk: &RealDisk) -> Result<(), StartError> {
+    let dir = &config.cache_dir;
+    let space = disk.space().map_err(io_error(dir, "look at the disk"))?;
+    if config.limit_bytes > space.total {
+        return Err(StartError::Limit(format!(
+            "the cache size is above the disk of {} MiB that {} lies on; give a smaller \
+             --cache-size",
+            space.total >> 20,
+            dir.display()
+        )));
+    }
+    Ok(())
 }
 
 /// The next `cache.json`, written; and whether the directory is a copy of another one.

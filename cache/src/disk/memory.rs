@@ -114,11 +114,6 @@ impl MemoryDisk {
         self.state().killed
     }
 
-    /// Changes the size of the disk; below what is used nothing more can be stored.
-    pub fn set_capacity(&self, capacity: u64) {
-        self.state().capacity = capacity;
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
