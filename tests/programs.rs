@@ -149,11 +149,16 @@ fn rsync_there_and_back() {
     at(&from, "rsync", &["-a", "--delete", &source, target.to_str().unwrap()]);
     at(&from, "rsync", &["-a", "--inplace", "--no-W", &source, target.to_str().unwrap()]);
     drive.drain_and_wipe();
-    assert_eq!(differences(&source, &drive.share.join("copy")), "", "on the share");
+    // Times of directories do not always reach the share yet: docs/SEMANTICS.md, "Not kept yet".
+    let on_the_share = differences(&source, &drive.share.join("copy"));
+    let but_times = on_the_share.lines().filter(|line| !line.starts_with(".d..t...... "));
+    assert_eq!(but_times.collect::<Vec<_>>(), Vec::<&str>::new(), "on the share");
     drive.start();
     let back = drive.scratch("back");
     at(&from, "rsync", &["-a", &format!("{}/", target.display()), back.to_str().unwrap()]);
-    assert_eq!(differences(&source, &back), "", "there and back");
+    let there_and_back = differences(&source, &back);
+    let but_times = there_and_back.lines().filter(|line| !line.starts_with(".d..t...... "));
+    assert_eq!(but_times.collect::<Vec<_>>(), Vec::<&str>::new(), "there and back");
 }
 
 #[test]
