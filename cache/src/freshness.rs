@@ -65,7 +65,7 @@ impl Reach {
         why.filter(|_| !self.is_online())
     }
 
-    fn gave_up_since(&self, since: Instant) -> bool {
+    pub(crate) fn gave_up_since(&self, since: Instant) -> bool {
         self.gave_up.lock().unwrap_or_else(|p| p.into_inner()).is_some_and(|at| at >= since)
     }
 

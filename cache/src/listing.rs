@@ -29,8 +29,18 @@ impl Vfs {
         }
     }
 
+    /// What was asked while the share was out of reach, or from when on it was, may have been
+    /// answered by another one in its place (X1).
+    fn believe_since(&self, began: Instant) -> Result<()> {
+        if self.reach.is_online() && !self.reach.gave_up_since(began) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Offline, "believe an answer of before the share was away"))
+    }
+
     /// Asks for all names of a directory and takes them in.
     pub(crate) async fn list_dir(&self, dir: Ino) -> Result<()> {
+        self.reach.wait_online(Instant::now() + self.config.timeout).await;
         let Some((path, asked, _still)) = self.still_path(dir).await? else { return Ok(()) };
         let began = Instant::now();
         let mut entries = Vec::new();
@@ -40,6 +50,7 @@ impl Vfs {
             let page = match self.remote.list(&path, after).await {
                 Ok(page) => page,
                 Err(error) if error.kind.existence() == Existence::Gone => {
+                    self.believe_since(began)?;
                     // The listing of the directory above says what became of it.
                     self.forget_above(dir);
                     return Err(Error::new(ErrorKind::NotFound, "list a directory"));
@@ -67,6 +78,7 @@ impl Vfs {
             }
         }
         let info = DirInfo { verified: Some(began), took: began.elapsed(), big: pages > 1 };
+        self.believe_since(began)?;
         self.take_listing(dir, entries, &kept, asked, info)
     }
 
@@ -124,10 +136,15 @@ impl Vfs {
 
     /// Asks for one name of a big directory (K4).
     pub(crate) async fn look_at(&self, dir: Ino, name: &[u8]) -> Result<()> {
+        self.reach.wait_online(Instant::now() + self.config.timeout).await;
         let Some((path, asked, _still)) = self.still_path(dir).await? else { return Ok(()) };
         let began = Instant::now();
         let place = Place::new(dir, name);
-        match self.remote.stat(&path.join(name)).await {
+        let answer = self.remote.stat(&path.join(name)).await;
+        if !answer.as_ref().is_err_and(|error| error.kind.existence() == Existence::Unknown) {
+            self.believe_since(began)?;
+        }
+        match answer {
             Ok(metadata) => {
                 let mut tree = self.tree();
                 self.take(&mut tree, place.clone(), &metadata, asked)?;
