@@ -470,16 +470,25 @@ impl Vfs {
             // Removed here meanwhile: the share has something to remove.
             None => Node { place: None, content: None, ..before.clone() },
         };
-        let base = crate::node::Base { place, version: metadata.version, young: false };
-        node.base = Some(base);
+        let old = before.base.as_ref().map(|base| base.version);
+        let mut version = metadata.version;
+        let kept = old.is_none_or(|old| {
+            old.same_object(&version)
+                && old.content.size == version.content.size
+                && (before.dirty_attrs.times || old.content.mtime == version.content.mtime)
+        });
+        if let (Kind::File, false, Some(old)) = (node.kind, kept, old) {
+            // Edited there meanwhile: the mark of its bytes is not that of ours (S5).
+            version = old;
+        } else if let Some(file) = node.content.and_then(|id| self.files.get(id)) {
+            file.lock().base = Some(version);
+        }
+        node.base = Some(crate::node::Base { place, version, young: false });
         if node.kind != Kind::File {
             node.dirty_content = false;
         }
         settle_attrs(&mut node, before);
         self.take_attrs(&mut node, metadata);
-        if let Some(file) = node.content.and_then(|id| self.files.get(id)) {
-            file.lock().base = Some(metadata.version);
-        }
         let mut nodes = Vec::new();
         nodes.extend(gone(&mut tree, replaced)?);
         nodes.push(node);
