@@ -220,6 +220,17 @@ impl Queue {
         Some((ino, queued.urgent))
     }
 
+    /// Nodes that wait for this one, or for one that does.
+    fn waiting_for(&self, ino: Ino) -> HashSet<Ino> {
+        let mut found = HashSet::new();
+        let mut at = vec![ino];
+        while let Some(ino) = at.pop() {
+            let waiters = self.waiters.get(&ino).into_iter().flatten().copied();
+            at.extend(waiters.filter(|waiter| found.insert(*waiter)));
+        }
+        found
+    }
+
     fn next(&self) -> Option<Instant> {
         let mut waiting = self.due.iter().filter(|(_, ino)| !self.active.contains(ino));
         waiting.next().map(|(at, _)| *at)

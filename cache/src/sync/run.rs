@@ -256,13 +256,17 @@ impl Vfs {
 
     /// An upload acknowledged before this delete that has not failed (S3).
     fn earlier_upload(&self, node: &Node) -> Option<Ino> {
-        let failed: HashSet<Ino> = self.sync.lock().failed.keys().copied().collect();
+        // What waits for this delete itself, for its name or below such, cannot come before it.
+        let passed: HashSet<Ino> = {
+            let queue = self.sync.lock();
+            queue.failed.keys().copied().chain(queue.waiting_for(node.ino)).collect()
+        };
         self.journal.live(|live| {
             let uploads = live.nodes.values().filter(|other| {
                 other.change < node.change
                     && other.place.is_some()
                     && other.is_dirty()
-                    && !failed.contains(&other.ino)
+                    && !passed.contains(&other.ino)
             });
             uploads.map(|other| (other.change, other.ino)).min().map(|(_, ino)| ino)
         })
