@@ -23,7 +23,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ContentId, Arc<File>>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<ContentId, Arc<File>>> {
         self.loaded.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 

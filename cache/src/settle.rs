@@ -1,7 +1,7 @@
 //! What happens behind everything, every few seconds: data files are synced, what is present
 //! reaches the index, the journal lets go of what the index durably knows, and sizes are counted.
 
-use crate::attr::Ino;
+use crate::attr::{ContentId, Ino};
 use crate::config::MinFree;
 use crate::disk::Disk;
 use crate::error::Result;
@@ -208,10 +208,16 @@ impl Vfs {
             let name = file.path.rsplit('/').next().unwrap_or_default();
             let id = u64::from_str_radix(name, 16).ok();
             let ours = id.is_none_or(|id| claimed.contains(&id) || id >> 40 >= self.site.start);
-            if ours {
-                bytes += file.allocated;
-            } else {
-                all_kept &= self.disown(&file.path, journal_whole);
+            let disowned = id.filter(|_| !ours).and_then(|id| {
+                // Held while it is removed: nobody opens it, or makes it dirty, meanwhile.
+                let loaded = self.files.lock();
+                let used = loaded.contains_key(&ContentId(id))
+                    || self.journal.live(|live| live.contents.contains_key(&ContentId(id)));
+                (!used).then(|| self.disown(&file.path, journal_whole))
+            });
+            match disowned {
+                Some(kept) => all_kept &= kept,
+                None => bytes += file.allocated,
             }
         }
         if !journal_whole && all_kept {
