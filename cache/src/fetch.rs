@@ -117,7 +117,10 @@ impl Vfs {
         let deadline = Instant::now() + self.config.timeout;
         let mut moved = 0;
         loop {
-            let frozen = file.lock().frozen.is_some();
+            let (frozen, wanted) = {
+                let content = file.lock();
+                (content.frozen.is_some(), content.base)
+            };
             let error = match self.read_once(file, offset, len).await? {
                 Ok(bytes) => return Ok(bytes),
                 Err(kind) => kind,
@@ -129,12 +132,12 @@ impl Vfs {
                 }
                 RemoteKind::VersionChanged | RemoteKind::NotFound if moved < 4 => {
                     moved += 1;
-                    self.follow_version(file, error).await?;
+                    self.follow_version(file, error, wanted).await?;
                 }
                 RemoteKind::Busy if Instant::now() < deadline => {
                     tokio::time::sleep(limits::BUSY).await;
                 }
-                kind if kind.is_offline() || kind.is_transient() => {
+                kind if kind.is_offline() => {
                     self.reach.failed(kind);
                     if !self.reach.wait_online(deadline).await {
                         return Err(Error::new(ErrorKind::Offline, "read bytes that are not here"));

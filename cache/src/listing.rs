@@ -11,7 +11,7 @@ use crate::node::{Base, DirtyAttrs, Node, Place};
 use crate::paths::Hold;
 use crate::tree::{DirInfo, Tree};
 use crate::vfs::Vfs;
-use covefs_remote::{Existence, Kind, Metadata, Remote, RemotePath};
+use covefs_remote::{Existence, Kind, Metadata, Remote, RemotePath, Version};
 use std::collections::HashSet;
 use tokio::time::Instant;
 
@@ -243,7 +243,7 @@ impl Vfs {
                 let content = file.lock();
                 (content.handles > 0, content.delivered)
             });
-            let grown = metadata.size >= base.version.content.size
+            let grown = metadata.size > base.version.content.size
                 && base.version.same_object(&metadata.version);
             match file {
                 Some(file) if open && (grown || !delivered) => self.restart(&file, metadata),
@@ -482,6 +482,7 @@ impl Vfs {
         &self,
         file: &crate::file::File,
         why: covefs_remote::ErrorKind,
+        before: Option<Version>,
     ) -> Result<()> {
         let stale = || Error::new(ErrorKind::Stale, "read a version that the share replaced");
         let place = {
@@ -491,7 +492,10 @@ impl Vfs {
             node.and_then(|node| node.base).map(|base| base.place).ok_or_else(stale)?
         };
         tracing::debug!(?why, content = file.id.0, "a version moved on");
-        let before = file.lock().base;
+        if file.lock().base != before {
+            // Another reader has found out already.
+            return Ok(());
+        }
         if let Some((dir, _, _still)) = self.still_path(place.parent).await?
             && let Ok(found) = self.remote.stat(&dir.join(&place.name)).await
             && before.is_some_and(|before| before.same_content(&found.version))
