@@ -168,6 +168,9 @@ impl Vfs {
     }
 
     async fn act(&self, view: &View, action: Action) -> Result<Outcome> {
+        if let (Some(old), Action::Replace(_) | Action::Move(_)) = (&view.occupant, action) {
+            self.keep_for_readers(old).await;
+        }
         match action {
             Action::CreateDir | Action::Symlink => self.create_there(view).await,
             Action::Replace(expect) => self.upload(view, expect).await,
@@ -281,6 +284,18 @@ impl Vfs {
         // Too big to keep whole: it goes when it is closed.
         let kept = file.lock().is_whole();
         Ok(if kept { Outcome::Again } else { Outcome::Later(limits::RETRY_FIRST) })
+    }
+
+    /// The same for what is about to be replaced: as well as it goes, an edit waits for no reader.
+    async fn keep_for_readers(&self, old: &Node) {
+        let Some(file) = old.content.and_then(|id| self.files.get(id)) else { return };
+        let wanted = {
+            let content = file.lock();
+            content.handles > 0 && content.size <= self.space.limit() / 4
+        };
+        if wanted && let Err(error) = self.fetch_all(&file, &|_| ()).await {
+            tracing::warn!(%error, ino = old.ino.0, "open handles lose the bytes of a replaced file");
+        }
     }
 
     /// Makes a directory or symlink.
