@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::node::{Node, Place};
 use crate::step::{Asked, Need};
-use crate::tree::Tree;
+use crate::tree::{DirInfo, Tree};
 use crate::vfs::Vfs;
 use covefs_remote::{ErrorKind as RemoteKind, Remote, RemotePath, ShareIdentity};
 use std::collections::HashMap;
@@ -140,7 +140,8 @@ impl Vfs {
         let info = tree.dir_info(dir.ino);
         let bound = self.config.freshness.max(info.took * 5);
         let fresh = |at: Instant| at >= asked.since || at.elapsed() <= bound;
-        if info.verified.is_some_and(fresh) {
+        let failed = info.failed.is_some_and(|at| at >= asked.since);
+        if info.verified.is_some_and(fresh) || (failed && dir.listed) {
             return Ok(None);
         }
         match name {
@@ -173,21 +174,26 @@ impl Vfs {
         let known = self.tree().get(dir)?.is_some_and(|node| node.listed);
         let place = Place::new(dir, b"");
         let asking = self.ask(place, move |vfs| async move { vfs.list_dir(dir).await });
-        self.wait_asking(&asking, known).await
+        self.wait_asking(&asking, dir, known).await
     }
 
     /// Waits for the share's word on one name.
     pub(crate) async fn wait_name(&self, dir: Ino, name: Vec<u8>) -> Result<()> {
         let place = Place::new(dir, &name);
         let asking = self.ask(place, move |vfs| async move { vfs.look_at(dir, &name).await });
-        self.wait_asking(&asking, true).await
+        self.wait_asking(&asking, dir, true).await
     }
 
-    async fn wait_asking(&self, asking: &Asking, known: bool) -> Result<()> {
+    async fn wait_asking(&self, asking: &Asking, dir: Ino, known: bool) -> Result<()> {
         let patience = if known { limits::REVALIDATE } else { self.config.timeout };
         match asking.wait(Instant::now() + patience).await {
             Some(None) => Ok(()),
-            Some(Some(ErrorKind::Offline | ErrorKind::Timeout | ErrorKind::Io)) if known => Ok(()),
+            Some(Some(ErrorKind::Offline | ErrorKind::Timeout | ErrorKind::Io)) if known => {
+                let mut tree = self.tree();
+                let info = tree.dir_info(dir);
+                tree.set_dir_info(dir, DirInfo { failed: Some(Instant::now()), ..info });
+                Ok(())
+            }
             Some(Some(kind)) => Err(Error::new(kind, "list a directory")),
             None => {
                 self.reach.give_up("no answer to a listing in time");

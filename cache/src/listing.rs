@@ -77,7 +77,8 @@ impl Vfs {
                 Err(_) => drop(kept.insert(name)),
             }
         }
-        let info = DirInfo { verified: Some(began), took: began.elapsed(), big: pages > 1 };
+        let took = began.elapsed();
+        let info = DirInfo { verified: Some(began), took, big: pages > 1, failed: None };
         self.believe_since(began)?;
         self.take_listing(dir, entries, &kept, asked, info)
     }

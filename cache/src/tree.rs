@@ -25,6 +25,8 @@ pub(crate) struct DirInfo {
     pub took: std::time::Duration,
     /// More than one page: single names are asked for instead (K4).
     pub big: bool,
+    /// When the share last failed to list it, though it can be reached: what is known goes on.
+    pub failed: Option<tokio::time::Instant>,
 }
 
 /// The names and nodes of the mount.
