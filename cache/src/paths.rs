@@ -19,6 +19,8 @@ struct Taken {
     number: u64,
     path: RemotePath,
     alone: bool,
+    /// A change of ours, not a look.
+    change: bool,
 }
 
 /// Paths that are taken until this is dropped.
@@ -39,12 +41,19 @@ impl Paths {
         self.taken.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Takes the paths, alone or shared, unless that has to wait.
+    /// Takes the paths for a change, alone or shared, unless that has to wait. Two changes of one
+    /// path never go on at once: the later would take the earlier for somebody else's.
     pub(crate) fn try_take(&self, wanted: &[RemotePath], alone: bool) -> Option<Hold<'_>> {
+        self.try_hold(wanted, alone, true)
+    }
+
+    fn try_hold(&self, wanted: &[RemotePath], alone: bool, change: bool) -> Option<Hold<'_>> {
         let mut taken = self.lock();
         // Only what lies below a renamed directory changes its path.
         let meets = |path: &RemotePath, other: &Taken| {
-            alone && other.path.is_within(path) || other.alone && path.is_within(&other.path)
+            alone && other.path.is_within(path)
+                || other.alone && path.is_within(&other.path)
+                || change && other.change && *path == other.path
         };
         if wanted.iter().any(|path| taken.iter().any(|other| meets(path, other))) {
             return None;
@@ -52,7 +61,7 @@ impl Paths {
         let first = taken.iter().map(|taken| taken.number).max().unwrap_or(0) + 1;
         let numbers: Vec<u64> = (first..).take(wanted.len()).collect();
         for (number, path) in numbers.iter().zip(wanted) {
-            taken.push(Taken { number: *number, path: path.clone(), alone });
+            taken.push(Taken { number: *number, path: path.clone(), alone, change });
         }
         Some(Hold { paths: self, numbers })
     }
@@ -63,7 +72,7 @@ impl Paths {
             let freed = self.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if let Some(hold) = self.try_take(std::slice::from_ref(path), false) {
+            if let Some(hold) = self.try_hold(std::slice::from_ref(path), false, false) {
                 return hold;
             }
             freed.await;

@@ -150,6 +150,14 @@ impl Vfs {
         if plan(&view) != action || self.paths_of(&view.node)? != paths {
             return Ok(Outcome::Again);
         }
+        // Whether another of ours arrived under this name is found out first (S4).
+        let unknown = self.journal.live(|live| {
+            let mut sent = live.sent.values();
+            sent.find(|sent| sent.ino != ino && places.contains(&sent.place)).map(|sent| sent.ino)
+        });
+        if let Some(other) = unknown {
+            return Ok(Outcome::WaitFor(other));
+        }
         self.sync.begin(ino, &places);
         let done = self.act(&view, action).await;
         self.sync.end(ino, &places);
