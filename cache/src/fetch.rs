@@ -114,6 +114,17 @@ impl Vfs {
         offset: u64,
         len: u64,
     ) -> Result<Vec<u8>> {
+        self.read_as(file, offset, len, false).await
+    }
+
+    /// The same for a reader, or for an upload, which finds out itself what became of its base.
+    pub(crate) async fn read_as(
+        &self,
+        file: &Arc<File>,
+        offset: u64,
+        len: u64,
+        upload: bool,
+    ) -> Result<Vec<u8>> {
         let deadline = Instant::now() + self.config.timeout;
         let mut moved = 0;
         loop {
@@ -126,9 +137,14 @@ impl Vfs {
                 Err(kind) => kind,
             };
             match error {
-                // An upload that misses bytes of its base finds out itself what became of it.
-                RemoteKind::VersionChanged | RemoteKind::NotFound if frozen => {
+                RemoteKind::VersionChanged | RemoteKind::NotFound if upload => {
                     return Err(Error::new(ErrorKind::Stale, "read the base of an upload"));
+                }
+                // The upload under way has just become the version that counts.
+                RemoteKind::VersionChanged | RemoteKind::NotFound
+                    if frozen && Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(limits::BUSY).await;
                 }
                 RemoteKind::VersionChanged | RemoteKind::NotFound if moved < 4 => {
                     moved += 1;

@@ -142,7 +142,7 @@ impl Source for Upload {
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         let len = range.end - range.start;
-        let read = self.vfs.read_content(&self.file, range.start, len).await;
+        let read = self.vfs.read_as(&self.file, range.start, len, true).await;
         let mut bytes = read.map_err(|error| {
             Error::new(ErrorKind::Source, "read what to upload", &Default::default())
                 .caused_by(error)
