@@ -6,6 +6,7 @@ use crate::attr::Ino;
 use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::limits;
+use crate::names::OUR_PREFIX;
 use crate::node::{Node, Place};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
@@ -122,7 +123,7 @@ impl Vfs {
     async fn step(&self, ino: Ino, urgent: bool) -> Result<Outcome> {
         self.resolve_sent(ino).await?;
         let Some(view) = self.view(ino, urgent)? else { return Ok(Outcome::Done) };
-        let action = plan(&view);
+        let action = self.decide(&view);
         tracing::debug!(ino = ino.0, ?action, "sync");
         let places: Vec<Place> = view
             .node
@@ -147,7 +148,7 @@ impl Vfs {
         };
         // Another worker may have moved something while this one waited for its turn.
         let Some(view) = self.view(ino, urgent)? else { return Ok(Outcome::Done) };
-        if plan(&view) != action || self.paths_of(&view.node)? != paths {
+        if self.decide(&view) != action || self.paths_of(&view.node)? != paths {
             return Ok(Outcome::Again);
         }
         // Whether another of ours arrived under this name is found out first (S4).
@@ -162,6 +163,19 @@ impl Vfs {
         let done = self.act(&view, action).await;
         self.sync.end(ino, &places);
         done
+    }
+
+    /// The plan; but where nodes wait for each other in a ring, through the names they take or the
+    /// directories they go to, one that the share has goes aside first (X2).
+    fn decide(&self, view: &View) -> Action {
+        let action = plan(view);
+        let Action::WaitFor(other) = action else { return action };
+        let aside = |base: &crate::node::Base| base.place.name.starts_with(OUR_PREFIX);
+        let node = &view.node;
+        let may_go = node.place.is_some() && node.base.as_ref().is_some_and(|base| !aside(base));
+        let ring =
+            may_go && node.is_moved() && self.sync.lock().waiting_for(node.ino).contains(&other);
+        if ring { Action::Detour } else { action }
     }
 
     /// Where the share has the node, and where it is to have it.
@@ -379,11 +393,11 @@ impl Vfs {
     /// Moves one of a ring of names aside, under a name of ours in the same directory (X2).
     async fn detour(&self, view: &View) -> Result<Outcome> {
         let node = &view.node;
-        let base = node.base.clone().expect("a ring is made of what the share has");
+        let base = node.base.as_ref().expect("a ring is made of what the share has");
         let Some(from) = self.tree().base_path(node.ino)? else { return Ok(Outcome::Done) };
         let number = self.next_number();
         let name = format!(".~covefs-move-{}-{number}", self.site.cache_id).into_bytes();
-        let aside = Place::new(base.place.parent, &name);
+        let aside = Place::new(self.aside_of(node, &from)?, &name);
         let to = self.tree().remote_path_of(&aside)?.unwrap_or_default();
         self.will_move(node.ino, aside.clone())?;
         match self.remote.rename(&from, &base.version, &to, Expect::Absent).await {
@@ -400,6 +414,21 @@ impl Vfs {
                 self.resolve_lost(node, &from, error).await
             }
         }
+    }
+
+    /// The directory for something in transit: the nearest one to where it goes that the share has
+    /// outside of it. The one it comes from may be waiting to go.
+    fn aside_of(&self, node: &Node, from: &RemotePath) -> Result<Ino> {
+        let mut tree = self.tree();
+        let mut at = node.place.as_ref().map_or(Ino::ROOT, |place| place.parent);
+        while at != Ino::ROOT {
+            if tree.base_path(at)?.is_some_and(|path| !path.is_within(from)) {
+                break;
+            }
+            let above = tree.get(at)?.and_then(|dir| dir.place).map(|place| place.parent);
+            at = above.unwrap_or(Ino::ROOT);
+        }
+        Ok(at)
     }
 
     /// Sets on the share what was set here.
