@@ -111,6 +111,11 @@ impl Crash {
             }
             self.load(Duration::from_millis(300), false)?;
             self.drive.sync();
+            // Nobody else writes to the share.
+            let conflicts = self.conflicts();
+            if !conflicts.is_empty() {
+                return Err(format!("conflicts before anything was cut: {conflicts:#?}"));
+            }
             for worker in &mut self.workers {
                 worker.history.as_mut().unwrap().all_synced();
             }
@@ -206,13 +211,15 @@ impl Crash {
         self.workers.iter().try_for_each(compare).map_err(|wrong| format!("on the share: {wrong}"))
     }
 
+    fn conflicts(&self) -> Vec<serde_json::Value> {
+        serde_json::from_str(&self.drive.covefs("conflicts", &["--json"])).unwrap()
+    }
+
     /// Where zeros stand for bytes that were gone from the share, by path from the mount on: each
     /// is a conflict, and says so (rule D5).
     fn gaps(&self) -> Gaps {
-        let list: serde_json::Value =
-            serde_json::from_str(&self.drive.covefs("conflicts", &["--json"])).unwrap();
         let mut gaps = Gaps::new();
-        for conflict in list.as_array().unwrap() {
+        for conflict in self.conflicts() {
             let missing: Vec<(u64, u64)> =
                 serde_json::from_value(conflict["missing"].clone()).unwrap();
             let path = conflict["copy"].as_str().or(conflict["path"].as_str()).unwrap();

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// From the start of the process to a mount that answers.
 const START: Duration = Duration::from_secs(30);
+/// From SIGKILL to the end of a process that no request of the kernel holds.
+const KILL: Duration = Duration::from_secs(3);
 /// From the request to end to the end of the process.
 const STOP: Duration = Duration::from_secs(60);
 /// An upload of all that a test wrote; a `dir:` share takes hundreds of MB a second.
@@ -40,8 +42,13 @@ impl Daemon {
     }
 
     /// SIGKILL, unless it ended before.
-    fn kill(self) -> ExitStatus {
+    fn kill(self, mnt: &Path) -> ExitStatus {
         let _ = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
+        // A thread of it that has a name forgotten waits in the kernel for the directory's lock,
+        // whose holder waits for an answer of ours: only the connection's end frees them.
+        if !wait::try_until(KILL, || self.ended.is_finished()) {
+            machine::abort(mnt);
+        }
         self.status()
     }
 
@@ -149,7 +156,7 @@ impl Drive {
 
     /// Ends the process with SIGKILL; its mount stays, dead.
     pub fn kill(&mut self) {
-        self.daemon.take().expect("started").kill();
+        self.daemon.take().expect("started").kill(&self.mnt);
     }
 
     /// Takes a dead mount out of the way.
@@ -283,7 +290,7 @@ impl Drive {
 impl Drop for Drive {
     fn drop(&mut self) {
         if let Some(daemon) = self.daemon.take() {
-            daemon.kill();
+            daemon.kill(&self.mnt);
         }
         self.detach();
         let unexpected = self.unexpected();

@@ -59,6 +59,13 @@ pub fn detach(dir: &Path) {
     }
 }
 
+/// Ends the connection of a mount: every request still open fails. The mount stays if it is in use.
+pub fn abort(dir: &Path) {
+    if is_root() {
+        let _ = rustix::mount::unmount(dir, rustix::mount::UnmountFlags::FORCE);
+    }
+}
+
 /// The mount table writes space, tab, newline and backslash as three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
