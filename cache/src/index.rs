@@ -66,8 +66,7 @@ impl Op {
 pub trait Index: Send + Sync {
     /// The value of a key.
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>>;
-    /// Makes changes in their order. Those of one tree are seen, and survive a crash, all or none;
-    /// trees are changed in the order in which `ops` first names them.
+    /// Makes changes in their order. They are seen, and survive a crash, all or none.
     fn apply(&self, ops: &[Op]) -> Result<()>;
     /// Up to `limit` pairs whose key begins with `prefix`, sorted by key; with `after` (a whole
     /// key, which need not exist) those behind it.

@@ -18,7 +18,7 @@ pub struct MemoryIndex {
 struct State {
     trees: Trees,
     flushed: Trees,
-    /// What was applied since the flush: each part is one tree's share of one `apply`.
+    /// What was applied since the flush, call by call.
     unflushed: Vec<Vec<Op>>,
 }
 
@@ -28,8 +28,7 @@ impl MemoryIndex {
         MemoryIndex::default()
     }
 
-    /// A crash: some of the latest changes since the flush are gone, how many says the seed. What
-    /// is left is in order, but the last `apply` may have reached only some of its trees.
+    /// A crash: some of the latest calls since the flush are gone, how many says the seed.
     pub fn lose_unflushed(&self, seed: u64) {
         let mut state = self.state();
         let parts = std::mem::take(&mut state.unflushed);
@@ -64,14 +63,7 @@ impl Index for MemoryIndex {
     fn apply(&self, ops: &[Op]) -> Result<()> {
         let mut state = self.state();
         change(&mut state.trees, ops);
-        let mut parts: Vec<Vec<Op>> = Vec::new();
-        for op in ops {
-            match parts.iter_mut().find(|part| part[0].tree() == op.tree()) {
-                Some(part) => part.push(op.clone()),
-                None => parts.push(vec![op.clone()]),
-            }
-        }
-        state.unflushed.append(&mut parts);
+        state.unflushed.push(ops.to_vec());
         Ok(())
     }
 

@@ -12,23 +12,31 @@ use std::any::Any;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the four trees hold, as one number: another one is a fresh index, never a conversion.
-const SCHEMA: u32 = 1;
+/// What the trees hold, as one number: another one is a fresh index, never a conversion.
+const SCHEMA: u32 = 2;
 const SCHEMA_KEY: &[u8] = b"schema";
+/// sled writes its buffers of 512 KiB in a pool of some seven threads. When all of them wait for
+/// its allocator, and that waits for the pool to shorten the file, it hangs for ever (0.34.7,
+/// `SegmentAccountant::bump_tip`): so never more than a few buffers are under way.
+const UNFLUSHED_MAX: u64 = 256 << 10;
 
-/// Trees in a folder of sled's.
+/// A folder of sled's. Our four trees are one of its: only what changes one tree of sled's survives
+/// a crash all or none. A byte in front of each key says which of ours it belongs to.
 pub struct SledIndex {
     path: PathBuf,
     open: Open,
+    /// Bytes applied since the last flush.
+    unflushed: Mutex<u64>,
     /// Set by the first failure, for good: sled itself trusts nothing after one.
     latched: AtomicBool,
 }
 
 struct Open {
     db: Db,
-    trees: [sled::Tree; 4],
+    all: sled::Tree,
 }
 
 impl SledIndex {
@@ -37,7 +45,8 @@ impl SledIndex {
     pub fn open(path: &Path) -> Result<(Self, Option<String>)> {
         let opened = open_or_set_aside(path, open_on_own_thread);
         let (open, reason) = opened.map_err(|error| Error::disk("open the index", error))?;
-        let index = SledIndex { path: path.to_owned(), open, latched: AtomicBool::new(false) };
+        let (unflushed, latched) = (Mutex::default(), AtomicBool::new(false));
+        let index = SledIndex { path: path.to_owned(), open, unflushed, latched };
         Ok((index, reason))
     }
 
@@ -61,10 +70,14 @@ impl SledIndex {
         }
         Error { source: Some(reason.into()), ..Error::new(ErrorKind::Io, op) }
     }
+}
 
-    fn tree(open: &Open, tree: Tree) -> &sled::Tree {
-        &open.trees[tree as usize]
-    }
+/// The key as sled has it.
+fn key_in(tree: Tree, key: &[u8]) -> Vec<u8> {
+    let mut all = Vec::with_capacity(1 + key.len());
+    all.push(tree as u8);
+    all.extend_from_slice(key);
+    all
 }
 
 /// sled may panic while it opens, and has been seen to leave its thread in odd states: one of its
@@ -97,12 +110,8 @@ fn open(path: &Path) -> std::result::Result<Open, String> {
         }
         other => return Err(format!("its schema is {other:?}, not {SCHEMA}")),
     }
-    let mut trees = Vec::with_capacity(4);
-    for tree in Tree::ALL {
-        trees.push(db.open_tree(format!("{tree:?}")).map_err(text)?);
-    }
-    let trees = trees.try_into().map_err(|_| "not four trees".to_owned())?;
-    Ok(Open { db, trees })
+    let all = db.open_tree("all").map_err(text)?;
+    Ok(Open { db, all })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
@@ -114,28 +123,33 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 impl Index for SledIndex {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.guard("read the index", |open| {
-            Ok(Self::tree(open, tree).get(key)?.map(|value| value.to_vec()))
+            Ok(open.all.get(key_in(tree, key))?.map(|value| value.to_vec()))
         })
     }
 
     fn apply(&self, ops: &[Op]) -> Result<()> {
-        let mut batches: Vec<(Tree, Batch)> = Vec::new();
+        let mut batch = Batch::default();
+        let mut bytes = 0;
         for op in ops {
-            let at = batches.iter().position(|(tree, _)| *tree == op.tree());
-            let at = at.unwrap_or_else(|| {
-                batches.push((op.tree(), Batch::default()));
-                batches.len() - 1
-            });
             match op {
-                Op::Put(_, key, value) => batches[at].1.insert(key.as_slice(), value.as_slice()),
-                Op::Delete(_, key) => batches[at].1.remove(key.as_slice()),
+                Op::Put(tree, key, value) => {
+                    bytes += (key.len() + value.len()) as u64;
+                    batch.insert(key_in(*tree, key), value.as_slice());
+                }
+                Op::Delete(tree, key) => {
+                    bytes += key.len() as u64;
+                    batch.remove(key_in(*tree, key));
+                }
             }
         }
+        let mut unflushed = self.unflushed.lock().unwrap_or_else(|p| p.into_inner());
         self.guard("write the index", |open| {
-            for (tree, batch) in batches {
-                Self::tree(open, tree).apply_batch(batch)?;
+            if *unflushed + bytes > UNFLUSHED_MAX {
+                open.db.flush()?;
+                *unflushed = 0;
             }
-            Ok(())
+            *unflushed += bytes;
+            open.all.apply_batch(batch)
         })
     }
 
@@ -146,19 +160,19 @@ impl Index for SledIndex {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Pair>> {
-        let from = match after {
+        let prefix = key_in(tree, prefix);
+        let from = match after.map(|after| key_in(tree, after)) {
             Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
+            _ => Bound::Included(prefix.clone()),
         };
         self.guard("scan the index", |open| {
             let mut found = Vec::new();
-            let range = (from, Bound::<&[u8]>::Unbounded);
-            for pair in Self::tree(open, tree).range::<&[u8], _>(range).take(limit) {
+            for pair in open.all.range((from, Bound::Unbounded)).take(limit) {
                 let (key, value) = pair?;
-                if !key.starts_with(prefix) {
+                if !key.starts_with(&prefix) {
                     break;
                 }
-                found.push((key.to_vec(), value.to_vec()));
+                found.push((key[1..].to_vec(), value.to_vec()));
             }
             Ok(found)
         })
@@ -174,7 +188,7 @@ impl Index for SledIndex {
     }
 
     fn clear(&self) -> Result<()> {
-        self.guard("clear the index", |open| open.trees.iter().try_for_each(sled::Tree::clear))
+        self.guard("clear the index", |open| open.all.clear())
     }
 }
 

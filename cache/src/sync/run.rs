@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::limits;
 use crate::names::OUR_PREFIX;
-use crate::node::{Node, Place};
+use crate::node::{DirtyAttrs, Node, Place};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{Attrs, Expect, Kind, Remote, RemotePath};
@@ -619,13 +619,12 @@ fn gone(tree: &mut Tree, replaced: Option<&Node>) -> Result<Option<Node>> {
     Ok(Some(node))
 }
 
-/// Attributes that are as they were when the step began are on the share now.
+/// Attributes that nobody has set since the step began are on the share now. Set again to the same
+/// counts too: a directory's times are moved by what was made in it meanwhile.
 pub(super) fn settle_attrs(node: &mut Node, before: &Node) {
-    let same_times = (node.mtime, node.atime) == (before.mtime, before.atime);
-    node.dirty_attrs.mode &= node.mode != before.mode;
-    node.dirty_attrs.owner &= (node.uid, node.gid) != (before.uid, before.gid);
-    node.dirty_attrs.times &= !same_times;
-    node.dirty_attrs.xattrs &= node.xattrs != before.xattrs;
+    if node.change == before.change {
+        node.dirty_attrs = DirtyAttrs::default();
+    }
 }
 
 fn quiet() -> ContentView {
