@@ -9,6 +9,7 @@ use crate::status::*;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{Kind, RemotePath};
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
@@ -89,6 +90,7 @@ impl Vfs {
     pub async fn sync_wait(&self, progress: &(dyn Fn(Progress) + Send + Sync)) -> Result<()> {
         let mut most = 0;
         let mut offline_since: Option<Instant> = None;
+        let mut hurried = HashSet::new();
         loop {
             let finished = self.sync.finished.notified();
             tokio::pin!(finished);
@@ -99,8 +101,9 @@ impl Vfs {
             if dirty.is_empty() {
                 return Ok(());
             }
-            for ino in dirty.into_iter().filter(|ino| self.sync.failure(*ino).is_none()) {
-                self.sync.poke_now(ino);
+            // Each once: whoever waits for another one is woken by it.
+            for ino in dirty.iter().filter(|ino| hurried.insert(**ino)) {
+                self.sync.poke_now(*ino);
             }
             if self.reach.is_online() {
                 offline_since = None;
@@ -109,6 +112,10 @@ impl Vfs {
                 return Err(Error::new(ErrorKind::Offline, "upload everything"));
             }
             let _ = tokio::time::timeout(limits::RETRY_FIRST, finished).await;
+            if dirty.len() > limits::SCAN {
+                // To count so many after each of them would cost more than they do.
+                tokio::time::sleep(limits::BUSY).await;
+            }
         }
     }
 

@@ -97,6 +97,12 @@ impl Vfs {
         Ok(Pinned { vfs: self.arc(), file })
     }
 
+    /// The content of a node that has one, whole with what the node knows of it.
+    pub(crate) fn bytes_of(&self, tree: &mut Tree, node: &Node) -> Result<Option<Arc<File>>> {
+        let has = node.kind == covefs_remote::Kind::File && node.content.is_some();
+        has.then(|| self.file_of(tree, node.clone())).transpose()
+    }
+
     /// The content with this number, loaded if it is not in use. Without a node nothing but its
     /// local bytes is known; `file_of` adds the rest.
     pub(crate) fn load(&self, id: ContentId) -> Result<Arc<File>> {

@@ -40,6 +40,7 @@ pub enum Tree {
 
 impl Tree {
     /// All of them.
+    #[cfg(test)]
     pub const ALL: [Tree; 4] = [Tree::Entries, Tree::Places, Tree::Extents, Tree::Meta];
 }
 
@@ -54,6 +55,7 @@ pub enum Op {
 
 impl Op {
     /// The tree it changes.
+    #[cfg(test)]
     pub fn tree(&self) -> Tree {
         match self {
             Op::Put(tree, _, _) | Op::Delete(tree, _) => *tree,

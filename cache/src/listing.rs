@@ -451,6 +451,7 @@ impl Vfs {
     /// What the share removed and we changed is from now on made here, with all that is in it.
     /// Bytes that only the share had are zeros, which is said (D5).
     pub(crate) fn live_on(&self, tree: &mut Tree, mut node: Node, why: &str) -> Result<bool> {
+        let file = self.bytes_of(tree, &node)?;
         node.base = None;
         // Of what has no bytes the name alone says it; a rename under way may give it a base again.
         node.dirty_content = node.kind == Kind::File;
@@ -458,10 +459,6 @@ impl Vfs {
         node.change = self.next_change();
         let ino = node.ino;
         let path = tree.path(ino)?.unwrap_or_default();
-        let file = match node.content.filter(|_| node.kind == Kind::File) {
-            Some(id) => Some(self.load(id)?),
-            None => None,
-        };
         let Some(file) = file else {
             self.commit(tree, &[node], Vec::new(), false)?;
             self.sync.poke(ino);

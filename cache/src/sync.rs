@@ -43,7 +43,9 @@ struct Queue {
     at: HashMap<Ino, Queued>,
     active: HashSet<Ino>,
     failed: HashMap<Ino, Failure>,
+    /// Who waits for whom, both ways.
     waiters: HashMap<Ino, HashSet<Ino>>,
+    waits_for: HashMap<Ino, Ino>,
 }
 
 #[derive(Clone, Copy)]
@@ -119,9 +121,9 @@ impl Sync {
         self.wake.notify_one();
     }
 
-    fn later(&self, ino: Ino, pause: Duration) {
+    fn later(&self, ino: Ino, pause: Duration, urgent: bool) {
         let mut queue = self.lock();
-        queue.put(ino, Instant::now() + pause, false);
+        queue.put(ino, Instant::now() + pause, urgent);
         drop(queue);
         self.wake.notify_one();
     }
@@ -216,8 +218,25 @@ impl Queue {
         let (at, ino) = ready.next().copied()?;
         self.due.remove(&(at, ino));
         let queued = self.at.remove(&ino)?;
+        self.waits(ino, None);
         self.active.insert(ino);
         Some((ino, queued.urgent))
+    }
+
+    /// A node waits for another one from now on, or for none.
+    fn waits(&mut self, ino: Ino, other: Option<Ino>) {
+        if let Some(old) = self.waits_for.remove(&ino)
+            && let Some(waiters) = self.waiters.get_mut(&old)
+        {
+            waiters.remove(&ino);
+            if waiters.is_empty() {
+                self.waiters.remove(&old);
+            }
+        }
+        if let Some(other) = other {
+            self.waiters.entry(other).or_default().insert(ino);
+            self.waits_for.insert(ino, other);
+        }
     }
 
     /// Nodes that wait for this one, or for one that does.

@@ -153,6 +153,38 @@ fn a_new_directory_takes_the_name_of_a_removed_one() {
     }
 }
 
+/// rule S3: a file that is renamed or written over another is never missing on the share.
+#[test]
+fn a_replaced_file_is_never_missing_there() {
+    for how in ["rename", "save", "link"] {
+        let rig = Rig::with(|memory, config| {
+            memory.write_file(&path("a"), "old");
+            memory.write_file(&path("b"), "new");
+            config.debounce = Duration::from_millis(100);
+        });
+        assert_eq!(rig.names("").unwrap(), ["a", "b"]);
+        match how {
+            "rename" => rig.mv("b", "a").unwrap(),
+            "save" => {
+                rig.unlink("a").unwrap();
+                rig.save("a", b"new").unwrap();
+            }
+            _ => {
+                rig.symlink("t", b"target").unwrap();
+                rig.sync();
+                rig.mv("t", "a").unwrap();
+            }
+        }
+        rig.until("it arrived", |rig| {
+            assert!(rig.memory.tree().contains_key(&path("a")), "{how}");
+            rig.there("a") != Some(b"old".to_vec())
+        });
+        rig.sync();
+        assert_eq!(rig.remote.requests("remove"), 0, "{how}");
+        assert_eq!(rig.share_files().len(), if how == "rename" { 1 } else { 2 });
+    }
+}
+
 // ---- reading while versions come and go
 
 /// rules R1, R2: the same file of the same size, rewritten in place while it is read: never a
@@ -577,6 +609,62 @@ fn a_lost_upload_is_no_conflict_for_the_next_file_of_its_name() {
         assert_eq!(rig.there("a"), if link { None } else { Some(b"second".to_vec()) });
         assert_eq!(rig.conflicts(), []);
     }
+}
+
+/// rule X5: where names are exchanged, a rename over another file that is cut off in the middle
+/// leaves the old file under the name that ours had. It goes when the outcome is found out.
+#[test]
+fn a_rename_cut_off_after_the_exchange_leaves_nothing() {
+    let rig = Rig::with(|memory, _| {
+        memory.write_file(&path("a"), "ours");
+        memory.write_file(&path("b"), "old");
+    });
+    assert_eq!(rig.names("").unwrap(), ["a", "b"]);
+    rig.remote.inject(Rule::new("rename", Fault::Before(RemoteKind::Timeout)).times(1));
+    rig.mv("a", "b").unwrap();
+    rig.until("the rename failed", |rig| rig.remote.requests("rename") > 0);
+    for (from, to) in [("b", "t"), ("a", "b"), ("t", "a")] {
+        assert!(rig.memory.move_path(&path(from), &path(to)));
+    }
+    rig.sync();
+    assert_eq!(rig.share_files(), ["b"]);
+    assert_eq!(rig.there("b").unwrap(), b"ours");
+    assert_eq!(rig.names("").unwrap(), ["b"]);
+    assert_eq!(rig.conflicts(), []);
+}
+
+/// rule X5: an upload leaves what it replaced under its temporary name. When that is not what was
+/// seen there before, it is somebody's edit: it gets a name.
+#[test]
+fn an_upload_cut_off_after_the_exchange_removes_only_what_was_seen() {
+    let rig = Rig::with(|memory, _| memory.write_file(&path("d/a.txt"), "old"));
+    assert_eq!(rig.read("d/a.txt").unwrap(), b"old");
+    rig.remote.inject(Rule::new("replace", Fault::After(RemoteKind::Timeout)).times(1));
+    rig.edit("d/a.txt", 0, b"new bytes").unwrap();
+    rig.until("the upload arrived", |rig| rig.there("d/a.txt") == Some(b"new bytes".to_vec()));
+    rig.memory.write_file(&path(&format!("d/{}", temporary_name(&rig))), "edited there");
+    rig.sync();
+    let files = rig.share_files();
+    assert_eq!(files.len(), 2, "{files:?}");
+    assert!(files[0].starts_with("d/a-kept-") && files[0].ends_with(".txt"), "{files:?}");
+    assert_eq!(rig.there(&files[0]).unwrap(), b"edited there");
+    assert_eq!(rig.there("d/a.txt").unwrap(), b"new bytes");
+}
+
+/// The name of the last upload's temporary file, from the journal.
+fn temporary_name(rig: &Rig) -> String {
+    let journal = std::fs::read_dir(rig.config.cache_dir.join("journal")).unwrap();
+    let mut found = None;
+    for segment in journal {
+        let bytes = std::fs::read(segment.unwrap().path()).unwrap();
+        for start in (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b".~covefs-")) {
+            let name = bytes[start..]
+                .iter()
+                .take_while(|b| b.is_ascii_alphanumeric() || b".~-".contains(b));
+            found = Some(name.map(|byte| char::from(*byte)).collect());
+        }
+    }
+    found.expect("an upload was begun")
 }
 
 /// rule S4: the same while the upload is still under way.

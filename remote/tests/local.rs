@@ -363,3 +363,28 @@ async fn the_probe_leaves_nothing() {
     assert!(share.limits().case_sensitive && share.limits().has_modes);
     assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
 }
+
+/// rule X5: a removal moves the file aside before it compares. Killed there, it is finished when it
+/// is asked for again; what turned out to be another version has its name back.
+#[tokio::test]
+async fn a_removal_that_was_killed_is_finished() {
+    for edited in [false, true] {
+        let Dir { keep: _keep, root, share } = local();
+        put(&share, "f", b"bytes").await;
+        let seen = version(&share, "f").await;
+        let aside = format!(".~covefs-move-rm-{:016x}", seen.content.file_id);
+        fs::rename(root.join("f"), root.join(&aside)).unwrap();
+        if edited {
+            fs::write(root.join(&aside), "edited there").unwrap();
+        }
+        let removed = share.remove(&path("f"), Expect::Version(seen)).await;
+        if edited {
+            assert_eq!(kind(removed), ErrorKind::VersionChanged);
+            assert_eq!(get(&share, "f").await, b"edited there");
+        } else {
+            removed.unwrap();
+        }
+        let left: Vec<_> = fs::read_dir(&root).unwrap().collect();
+        assert_eq!(left.len(), usize::from(edited), "{left:?}");
+    }
+}

@@ -95,6 +95,10 @@ pub(crate) struct SentBytes {
     pub generation: u64,
     pub size: u64,
     pub mtime: Timestamp,
+    /// The name beside its place that it was written under, and that holds the old bytes for a
+    /// moment afterwards.
+    #[serde(with = "serde_bytes")]
+    pub temp: Vec<u8>,
 }
 
 /// One of the sets of a content, in `ContentRanges`. The number is a generation.

@@ -120,7 +120,13 @@ fn record() -> impl Strategy<Value = Record> {
                 18 => Record::Sent(Box::new(SentRecord {
                     ino: Ino(id),
                     place: Place::new(Ino(1), b"sent"),
-                    bytes: Some(SentBytes { content, generation, size, mtime }),
+                    bytes: Some(SentBytes {
+                        content,
+                        generation,
+                        size,
+                        mtime,
+                        temp: b"temp".to_vec(),
+                    }),
                 })),
                 _ => Record::Wrote { content, generation, range: (0..0).into(), size: b, mtime },
             }

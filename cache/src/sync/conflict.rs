@@ -191,16 +191,13 @@ impl Vfs {
             // Renamed here meanwhile: nothing stands in its way any more, or something else does.
             return Ok(Outcome::Again);
         }
+        let file = self.bytes_of(&mut tree, &node)?;
         let name = self.free_name(&mut tree, place)?;
         let path = tree.path(node.ino)?.unwrap_or_default();
         let copy = path.split().map(|(dir, _)| dir.join(&name));
         node.place = Some(Place::new(place.parent, &name));
         node.change = self.next_change();
         node.base = None;
-        let file = match node.content.filter(|_| node.kind == Kind::File) {
-            Some(id) => Some(self.load(id)?),
-            None => None,
-        };
         node.dirty_content |= file.is_some();
         let mut nodes = Vec::new();
         nodes.extend(
@@ -459,11 +456,11 @@ impl Vfs {
     }
 }
 
-/// The name of our copy: the site before the extension, a number from the second one on.
-fn copy_name(name: &[u8], site: &str, number: u32, limit: usize) -> Vec<u8> {
+/// The name of a copy: a mark, as the site, before the extension, a number from the second one on.
+pub(super) fn copy_name(name: &[u8], mark: &str, number: u32, limit: usize) -> Vec<u8> {
     let dot = name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-    let mark = if number == 1 { format!("-{site}") } else { format!("-{site}-{number}") };
+    let mark = if number == 1 { format!("-{mark}") } else { format!("-{mark}-{number}") };
     let room = limit.saturating_sub(mark.len() + extension.len());
     let mut cut = stem.len().min(room);
     // Not in the middle of a character.

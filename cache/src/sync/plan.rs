@@ -21,6 +21,8 @@ pub(crate) struct View {
     /// Has to move or go first: a child of a removed directory, or a directory that the node's
     /// new one still lies below on the share.
     pub blocker: Option<Ino>,
+    /// Will replace this removed node on the share (S3).
+    pub successor: Option<Ino>,
     /// An upload acknowledged before this delete, still to come (S3).
     pub earlier: Option<Ino>,
     pub content: Option<ContentView>,
@@ -88,7 +90,7 @@ pub(crate) fn plan(view: &View) -> Action {
 
 fn plan_removal(view: &View) -> Action {
     let Some(base) = &view.node.base else { return Action::Done };
-    if let Some(first) = view.blocker.or(view.earlier) {
+    if let Some(first) = view.blocker.or(view.successor).or(view.earlier) {
         return Action::WaitFor(first);
     }
     match view.content {
@@ -101,7 +103,7 @@ fn plan_creation(view: &View) -> Action {
     let expect = match &view.occupant {
         None => Expect::Absent,
         // A new file under the name of an old one is one replace (S3).
-        Some(old) if view.node.kind == Kind::File && is_removed_file(old) => version_of(old),
+        Some(old) if replaces(&view.node, old) => version_of(old),
         Some(old) => return Action::WaitFor(old.ino),
     };
     match view.node.kind {
@@ -118,22 +120,19 @@ fn plan_move(view: &View) -> Action {
     }
     match &view.occupant {
         None => Action::Move(Expect::Absent),
-        Some(old) if old.place.is_none() => {
-            let same = (old.kind == Kind::Dir) == (view.node.kind == Kind::Dir);
-            // A removed directory may have children to go first; a file goes with the rename.
-            if same && old.kind != Kind::Dir {
-                Action::Move(version_of(old))
-            } else {
-                Action::WaitFor(old.ino)
-            }
-        }
+        Some(old) if replaces(&view.node, old) => Action::Move(version_of(old)),
+        Some(old) if old.place.is_none() => Action::WaitFor(old.ino),
         Some(_) if view.cycle => Action::Detour,
         Some(old) => Action::WaitFor(old.ino),
     }
 }
 
-fn is_removed_file(node: &Node) -> bool {
-    node.place.is_none() && node.kind == Kind::File
+/// Whether one request puts `next` in the place of the removed `old`. A removed directory goes by
+/// itself, its children before it; and only bytes or a rename replace, not a new link.
+pub(super) fn replaces(next: &Node, old: &Node) -> bool {
+    let made = next.base.is_none() && next.kind == Kind::File && old.kind == Kind::File;
+    let moved = next.base.is_some() && next.is_moved() && next.kind != Kind::Dir;
+    old.place.is_none() && old.kind != Kind::Dir && (made || moved)
 }
 
 fn version_of(node: &Node) -> Expect {

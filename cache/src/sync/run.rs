@@ -1,6 +1,6 @@
 //! The workers: take what is due, look, plan, do one step, look again.
 
-use super::plan::{Action, ContentView, View, plan};
+use super::plan::{Action, ContentView, View, plan, replaces};
 use super::{Failure, Sync};
 use crate::attr::Ino;
 use crate::error::{Error, Result};
@@ -82,7 +82,7 @@ impl Vfs {
                 }
             }
             Ok(Outcome::WaitFor(other)) => self.wait_for(ino, other, urgent),
-            Ok(Outcome::Later(pause)) => self.sync.later(ino, pause),
+            Ok(Outcome::Later(pause)) => self.sync.later(ino, pause, urgent),
             Err(error) => self.failed(ino, &error),
         }
         self.sync.finished.notify_waiters();
@@ -92,14 +92,15 @@ impl Vfs {
     fn wait_for(&self, ino: Ino, other: Ino, urgent: bool) {
         let known = {
             let mut queue = self.sync.lock();
-            queue.waiters.entry(other).or_default().insert(ino);
+            queue.waits(ino, Some(other));
             queue.at.contains_key(&other) || queue.active.contains(&other)
         };
         if urgent || !known {
             self.sync.poke_now(other);
         }
         // Should the other one never end, this one looks again by itself.
-        self.sync.later(ino, if urgent { limits::RETRY_FIRST } else { limits::RETRY_FIRST * 5 });
+        let pause = if urgent { limits::RETRY_FIRST } else { limits::RETRY_FIRST * 5 };
+        self.sync.later(ino, pause, urgent);
     }
 
     fn failed(&self, ino: Ino, error: &Error) {
@@ -116,7 +117,7 @@ impl Vfs {
             doubled.min(limits::RETRY_LAST)
         };
         tracing::warn!(%error, ino = ino.0, "an upload failed; it is tried again");
-        self.sync.later(ino, pause);
+        self.sync.later(ino, pause, false);
     }
 
     /// Looks at a node, plans, and does one step.
@@ -215,6 +216,7 @@ impl Vfs {
             occupant: None,
             cycle: false,
             blocker: None,
+            successor: None,
             earlier: None,
             content: self.content_view(&node)?,
             urgent: urgent || self.sync.is_hurried(),
@@ -241,6 +243,7 @@ impl Vfs {
                 if view.node.kind == Kind::Dir {
                     view.blocker = tree.base_children(ino)?.first().map(|child| child.ino);
                 }
+                view.successor = self.successor(&mut tree, &view.node)?;
                 view.earlier = self.earlier_upload(&view.node);
             }
         }
@@ -277,6 +280,14 @@ impl Vfs {
             fsynced: content.fsynced,
             whole: content.is_whole(),
         }))
+    }
+
+    /// What is about to take the removed node's name there, and puts an end to it by that (S3).
+    fn successor(&self, tree: &mut Tree, node: &Node) -> Result<Option<Ino>> {
+        let Some(base) = &node.base else { return Ok(None) };
+        let next = tree.child(base.place.parent, &base.place.name)?;
+        let next = next.filter(|next| replaces(next, node)).map(|next| next.ino);
+        Ok(next.filter(|next| !self.sync.lock().waiting_for(node.ino).contains(next)))
     }
 
     /// An upload acknowledged before this delete that has not failed (S3).

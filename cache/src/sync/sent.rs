@@ -2,12 +2,13 @@
 //! could write it down (S4). Each is journalled before it is made, and asked for before anything
 //! else is believed of that node.
 
+use super::conflict::copy_name;
 use crate::attr::Ino;
 use crate::error::Result;
 use crate::journal::{Record, SentBytes, SentRecord};
 use crate::node::{Node, Place};
 use crate::vfs::Vfs;
-use covefs_remote::{Existence, Metadata, Remote};
+use covefs_remote::{Existence, Expect, Metadata, Remote, RemotePath, Version};
 
 impl Vfs {
     /// Notes that a rename is about to be made.
@@ -45,8 +46,8 @@ impl Vfs {
 
     async fn resolve(&self, ino: Ino, sent: SentRecord) -> Result<()> {
         let path = self.tree().remote_path_of(&sent.place)?;
-        let found = match path {
-            Some(path) => match self.remote.stat(&path).await {
+        let found = match &path {
+            Some(path) => match self.remote.stat(path).await {
                 Ok(found) => Some(found),
                 Err(error) if error.kind.existence() == Existence::Gone => None,
                 Err(error) => {
@@ -66,15 +67,57 @@ impl Vfs {
             }
             None => known.is_some_and(|known| known.same_object(&found.version)),
         });
-        let Some(found) = ours else { return self.was_not_made(ino) };
+        let (Some(path), Some(found)) = (path, ours) else { return self.was_not_made(ino) };
         tracing::info!(ino = ino.0, "a change whose answer was lost had been made");
         let replaced = self.tree().base_child(&sent.place)?.filter(|other| other.ino != ino);
+        let old = replaced.as_ref().and_then(|old| old.base.as_ref()).map(|base| base.version);
+        match &sent.bytes {
+            Some(bytes) => self.finish_replace(&path, &bytes.temp, old.or(known)).await?,
+            None => self.finish_rename(ino, old).await?,
+        }
         match (node, &sent.bytes) {
             (Some(node), None) => self.moved_there(&node, sent.place, &found, replaced.as_ref()),
             (Some(node), Some(bytes)) if node.content == Some(bytes.content) => {
                 self.arrived(&node, &sent, bytes, &found, replaced.as_ref())
             }
             _ => self.arrived_too_late(&sent, &found, replaced),
+        }
+    }
+
+    /// Where the share exchanges names, a replace that was cut off may have left the old bytes under
+    /// the temporary name. What nobody had seen before is not ours to remove.
+    async fn finish_replace(
+        &self,
+        path: &RemotePath,
+        temp: &[u8],
+        old: Option<Version>,
+    ) -> Result<()> {
+        let Some((dir, name)) = path.split() else { return Ok(()) };
+        let temp = dir.join(temp);
+        let left = match self.remote.stat(&temp).await {
+            Ok(left) => left,
+            Err(error) if error.kind.existence() == Existence::Gone => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if old.is_some_and(|old| old.same_content(&left.version)) {
+            self.remote.remove(&temp, Expect::Version(left.version)).await?;
+        } else {
+            let mark = format!("kept-{:08x}", self.next_number() as u32);
+            let limit = self.remote.limits().name_bytes_max;
+            let kept = dir.join(&copy_name(name, &mark, 1, limit));
+            self.remote.rename(&temp, &left.version, &kept, Expect::Absent).await?;
+            self.message(format!("an edit made on the share during an upload is kept as {kept}"));
+        }
+        self.journal.append_freeing(&[Record::TempGone(temp)])
+    }
+
+    /// The same for a rename over another file: the old one may stand at the name that ours left.
+    async fn finish_rename(&self, ino: Ino, old: Option<Version>) -> Result<()> {
+        let from = self.tree().base_path(ino)?;
+        let (Some(from), Some(old)) = (from, old) else { return Ok(()) };
+        match self.remote.remove(&from, Expect::Version(old)).await {
+            Err(error) if error.kind.is_transient() => Err(error.into()),
+            _ => Ok(()),
         }
     }
 

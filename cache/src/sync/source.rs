@@ -21,8 +21,9 @@ use std::sync::{Arc, Mutex};
 pub(super) struct Upload {
     pub vfs: Arc<Vfs>,
     pub file: Arc<File>,
-    /// Where it is to be.
+    /// Where it is to be, and the name that it is written under.
     place: Place,
+    temp: Vec<u8>,
     size: u64,
     data: Vec<Range<u64>>,
     state: Mutex<Sending>,
@@ -37,7 +38,7 @@ struct Sending {
 
 impl Upload {
     /// Freezes what is dirty now.
-    pub(super) fn begin(vfs: Arc<Vfs>, file: Arc<File>, place: Place) -> Self {
+    pub(super) fn begin(vfs: Arc<Vfs>, file: Arc<File>, place: Place, temp: Vec<u8>) -> Self {
         let (size, data) = {
             let mut content = file.lock();
             let mut ranges = std::mem::take(&mut content.dirty);
@@ -47,7 +48,7 @@ impl Upload {
             (content.size, content.zeros.missing(&(0..content.size)))
         };
         let state = Mutex::new(Sending { rounds: 0, sent_size: size, settled: None });
-        Upload { vfs, file, place, size, data, state }
+        Upload { vfs, file, place, temp, size, data, state }
     }
 
     /// The last generation that was sent, if the share asked to the end.
@@ -107,6 +108,7 @@ impl Upload {
                 generation,
                 size: content.size,
                 mtime: content.mtime,
+                temp: self.temp.clone(),
             }),
         }));
         self.vfs.journal.append_freeing(&[sent]).map_err(|error| {

@@ -205,7 +205,8 @@ fn busy(error: std::io::Error) -> Fail {
 }
 
 /// Removes what has this name if it is as expected. A file is moved aside first, so that what is
-/// unlinked is what was compared; the aside name is of the kind that nobody cleans up (X2).
+/// unlinked is what was compared; the aside name is of the kind that nobody cleans up (X2). Whoever
+/// is killed in between finds it there again when the removal is asked for once more.
 pub(super) fn remove(place: &Place<'_>, root_dev: u64, expect: Expect) -> Outcome<()> {
     remove_in(Some(Turn::take(&[place])), place, root_dev, expect)
 }
@@ -217,25 +218,34 @@ pub(super) fn remove_in(
     root_dev: u64,
     expect: Expect,
 ) -> Outcome<()> {
-    let held = place.facts()?;
-    stat::check(Some(&held), root_dev, expect, ErrorKind::NotFound)?;
-    if held.kind == Kind::Dir {
-        return unlinkat(&place.dir, place.name, AtFlags::REMOVEDIR).map_err(not_empty);
-    }
+    let held = place.facts_if_any()?;
+    let checked = stat::check(held.as_ref(), root_dev, expect, ErrorKind::NotFound);
     let Expect::Version(version) = expect else {
-        return Ok(unlinkat(&place.dir, place.name, AtFlags::empty())?);
+        checked?;
+        let is_dir = held.is_some_and(|held| held.kind == Kind::Dir);
+        return unlink(place, is_dir);
     };
-    let random = Prng::unseeded().next();
-    let name = format!(".~covefs-move-rm-{}-{random:016x}", held.id.ino);
+    if held.is_some_and(|held| held.kind == Kind::Dir) {
+        checked?;
+        return unlink(place, true);
+    }
+    let name = format!(".~covefs-move-rm-{:016x}", version.content.file_id);
     let aside = Place { dir: place.dir.try_clone().map_err(busy)?, name: name.as_bytes() };
-    rename_absent(place, &aside)?;
-    let came = aside.facts()?;
+    if checked.is_ok() {
+        rename_absent(place, &aside)?;
+    }
+    let Some(came) = aside.facts_if_any()? else { return checked };
     if came.kind != Kind::Dir && came.is_version(root_dev, &version) {
         drop(turn);
-        return Ok(unlinkat(&aside.dir, aside.name, AtFlags::empty())?);
+        return unlink(&aside, false);
     }
     put_back(&aside, place)?;
     Err(ErrorKind::VersionChanged.into())
+}
+
+fn unlink(place: &Place<'_>, is_dir: bool) -> Outcome<()> {
+    let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    unlinkat(&place.dir, place.name, flags).map_err(not_empty)
 }
 
 /// Undoes a move; where the name was taken meanwhile, both stay.
