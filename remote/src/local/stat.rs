@@ -21,6 +21,9 @@ const SKEW_SECONDS_MAX: i64 = 60;
 pub(super) struct ObjectId {
     pub(super) dev: u64,
     pub(super) ino: u64,
+    /// When it was made, where numbers of removed objects are used again (ext4 does so at once);
+    /// else 0.
+    pub(super) born: u64,
 }
 
 /// Whether a network file system is asked anew, or may answer from what it knows.
@@ -46,13 +49,12 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// The number of the object within the share: the inode's, mixed with the device's where the
-    /// root lies on another (subvolumes number their inodes each for itself).
+    /// The number of the object within the share: the inode's, mixed with its birth, and with the
+    /// device's where the root lies on another (subvolumes number their inodes each for itself).
     fn file_id(&self, root_dev: u64) -> u64 {
-        match self.id.dev == root_dev {
-            true => self.id.ino,
-            false => self.id.ino ^ self.id.dev.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-        }
+        let ObjectId { dev, ino, born } = self.id;
+        let other = if dev == root_dev { 0 } else { dev.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
+        ino ^ other ^ born.wrapping_mul(0xff51_afd7_ed55_8ccd)
     }
 
     pub(super) fn version(&self, root_dev: u64) -> Version {
@@ -110,8 +112,13 @@ fn facts(dir: BorrowedFd<'_>, name: &[u8], ask: Ask) -> io::Result<Facts> {
     let found = statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
     let time = |time: StatxTimestamp| Timestamp { seconds: time.tv_sec, nanos: time.tv_nsec };
     let has_btime = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+    // Those without a block device count on (btrfs, tmpfs), or do not always know (network).
+    let is_reused = has_btime && found.stx_dev_major != 0;
+    let at = found.stx_btime;
+    let born = ((at.tv_sec as u64) << 30 | u64::from(at.tv_nsec)) * u64::from(is_reused);
+    let dev = makedev(found.stx_dev_major, found.stx_dev_minor);
     Ok(Facts {
-        id: ObjectId { dev: makedev(found.stx_dev_major, found.stx_dev_minor), ino: found.stx_ino },
+        id: ObjectId { dev, ino: found.stx_ino, born },
         kind: kind_of(FileType::from_raw_mode(u32::from(found.stx_mode))),
         size: found.stx_size,
         links: u64::from(found.stx_nlink),
@@ -139,7 +146,7 @@ fn facts(dir: BorrowedFd<'_>, name: &[u8], _: Ask) -> io::Result<Facts> {
     #[cfg(not(target_os = "macos"))]
     let btime = ctime;
     Ok(Facts {
-        id: ObjectId { dev: found.st_dev as u64, ino: found.st_ino as u64 },
+        id: ObjectId { dev: found.st_dev as u64, ino: found.st_ino as u64, born: 0 },
         kind: kind_of(FileType::from_raw_mode(found.st_mode)),
         size: found.st_size as u64,
         links: u64::from(found.st_nlink),
