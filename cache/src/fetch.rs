@@ -128,10 +128,7 @@ impl Vfs {
         let deadline = Instant::now() + self.config.timeout;
         let mut moved = 0;
         loop {
-            let (frozen, wanted) = {
-                let content = file.lock();
-                (content.frozen.is_some(), content.base)
-            };
+            let wanted = file.lock().base;
             let error = match self.read_once(file, offset, len).await? {
                 Ok(bytes) => return Ok(bytes),
                 Err(kind) => kind,
@@ -140,15 +137,15 @@ impl Vfs {
                 RemoteKind::VersionChanged | RemoteKind::NotFound if upload => {
                     return Err(Error::new(ErrorKind::Stale, "read the base of an upload"));
                 }
-                // The upload under way has just become the version that counts.
-                RemoteKind::VersionChanged | RemoteKind::NotFound
-                    if frozen && Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(limits::BUSY).await;
-                }
-                RemoteKind::VersionChanged | RemoteKind::NotFound if moved < 4 => {
+                RemoteKind::VersionChanged | RemoteKind::NotFound if Instant::now() < deadline => {
                     moved += 1;
-                    self.follow_version(file, error, wanted).await?;
+                    let ours = self.is_changing(file.node());
+                    if ours || moved > limits::READ_TRIES {
+                        tokio::time::sleep(limits::BUSY).await;
+                    }
+                    if !ours {
+                        self.follow_version(file, error, wanted).await?;
+                    }
                 }
                 RemoteKind::Busy if Instant::now() < deadline => {
                     tokio::time::sleep(limits::BUSY).await;
@@ -165,6 +162,11 @@ impl Vfs {
                 }
             }
         }
+    }
+
+    /// Whether a change of ours is about to become the version that counts, or may have.
+    fn is_changing(&self, ino: crate::attr::Ino) -> bool {
+        self.sync.is_under_way(ino) || self.journal.live(|live| live.sent.contains_key(&ino))
     }
 
     /// One try: plan, wait, put together. The inner error is the share's.

@@ -232,6 +232,57 @@ fn readers_that_got_nothing_yet_follow_to_the_newest() {
     handles.into_iter().for_each(|fh| rig.close(fh));
 }
 
+/// rule R2: what a reader wants of a file that is being uploaded comes, before and after, and while
+/// nobody knows whether it arrived.
+#[test]
+fn a_cold_file_is_read_on_while_it_is_uploaded() {
+    for lost in [false, true] {
+        let old = pattern(1, 40 << 20);
+        let rig = Rig::with(|memory, config| {
+            config.limit_bytes = 64 << 20;
+            memory.write_file(&path("a"), old.clone());
+        });
+        let fh = rig.open("a", READ).unwrap();
+        if lost {
+            rig.remote.inject(Rule::new("replace", Fault::After(RemoteKind::Timeout)).times(1));
+        } else {
+            rig.remote.inject(Rule::new("replace", Fault::Late(Duration::from_millis(200))));
+        }
+        rig.edit("a", 0, b"mine").unwrap();
+        let mut random = Random::seeded(1);
+        for _ in 0..150 {
+            let at = 100 + random.below(old.len() as u64 - 5000) as usize;
+            same(&rig.read_at(fh, at as u64, 1000).unwrap(), &old[at..at + 1000]);
+            rig.pause(Duration::from_millis(5));
+            rig.evict("a");
+        }
+        rig.close(fh);
+        rig.sync();
+        assert_eq!(&rig.there("a").unwrap()[..4], b"mine");
+    }
+}
+
+/// rule R2: the same while it is renamed, or its times are set.
+#[test]
+fn a_cold_file_is_read_on_while_it_is_renamed() {
+    for op in ["rename", "set_attrs"] {
+        let bytes = pattern(1, 1000);
+        let rig = Rig::with(|memory, _| memory.write_file(&path("a"), bytes.clone()));
+        let fh = rig.open("a", READ).unwrap();
+        rig.remote.inject(Rule::new(op, Fault::Late(Duration::from_millis(400))));
+        if op == "rename" {
+            rig.mv("a", "b").unwrap();
+        } else {
+            let time = SetTime::At(Timestamp { seconds: 1_000_000_000, nanos: 0 });
+            rig.set("a", SetAttr { mtime: Some(time), ..SetAttr::default() }).unwrap();
+        }
+        rig.until("it is asked for", |rig| rig.remote.requests(op) > 0);
+        rig.pause(Duration::from_millis(100));
+        same(&rig.read_at(fh, 0, 1000).unwrap(), &bytes);
+        rig.close(fh);
+    }
+}
+
 /// rule R1: a file that is open keeps its bytes when another is renamed over it here.
 #[test]
 fn an_open_file_keeps_its_bytes_when_it_is_replaced_here() {
@@ -687,6 +738,35 @@ fn an_upload_under_way_is_no_conflict_for_the_next_file_of_its_name() {
     assert_eq!(rig.share_files(), ["a"]);
     assert_eq!(rig.there("a"), None);
     assert_eq!(rig.conflicts(), []);
+}
+
+/// rule S4: a directory or link is made on the share, the process is killed before it knows, and
+/// what it was made for was removed or renamed meanwhile. Nothing of it stays or comes back.
+#[test]
+fn what_was_made_before_a_crash_does_not_come_back() {
+    for (kind, then) in [("dir", "rm"), ("dir", "mv"), ("link", "rm"), ("link", "mv")] {
+        let mut rig = Rig::with(|memory, _| memory.write_file(&path("d/other"), "x"));
+        assert_eq!(rig.names("d").unwrap(), ["other"]);
+        let op = if kind == "dir" { "create_dir" } else { "symlink" };
+        rig.remote.inject(Rule::new(op, Fault::Late(Duration::from_secs(60))).times(1));
+        if kind == "dir" { rig.mkdir("d/a") } else { rig.symlink("d/a", b"target") }.unwrap();
+        rig.until("it was made", |rig| rig.memory.tree().contains_key(&path("d/a")));
+        match (kind, then) {
+            ("dir", "rm") => rig.rmdir("d/a"),
+            (_, "rm") => rig.unlink("d/a"),
+            _ => rig.mv("d/a", "d/b"),
+        }
+        .unwrap();
+        rig.crash(Index::Deleted);
+        rig.start();
+        rig.sync();
+        rig.age();
+        let wanted: &[&str] = if then == "rm" { &["other"] } else { &["b", "other"] };
+        assert_eq!(rig.names("d").unwrap(), wanted, "{kind} {then}");
+        let there = rig.memory.tree();
+        assert!(!there.contains_key(&path("d/a")), "{kind} {then}");
+        assert_eq!(rig.conflicts(), [], "{kind} {then}");
+    }
 }
 
 /// `mv a t; mkdir a; mv t a/old` in one debounce: the new directory waits for the name, the old

@@ -153,6 +153,11 @@ async fn suffer<T>(
             tokio::time::sleep(delay).await;
             request.await
         }
+        Some(Fault::Late(delay)) => {
+            let answer = request.await;
+            tokio::time::sleep(delay).await;
+            answer
+        }
         Some(Fault::Short { .. } | Fault::Stall { .. }) | None => request.await,
     }
 }

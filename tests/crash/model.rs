@@ -145,6 +145,10 @@ impl Tree {
         }
     }
 
+    pub fn put(&mut self, path: &str, bytes: Vec<u8>) {
+        *self.file(path) = bytes;
+    }
+
     fn overwrite(&mut self, path: &str, offset: usize, bytes: &[u8]) {
         let file = self.file(path);
         let end = offset + bytes.len();

@@ -83,8 +83,22 @@ pub(crate) struct SentRecord {
     pub ino: Ino,
     /// Where the node was to be.
     pub place: Place,
-    /// Of an upload what it holds; a rename sends none.
-    pub bytes: Option<SentBytes>,
+    pub what: SentWhat,
+}
+
+/// What was asked of the share.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum SentWhat {
+    /// To rename it.
+    Move,
+    /// To put an upload in place.
+    Bytes(SentBytes),
+    /// To make a directory, or a symlink to this target.
+    Made {
+        #[serde(with = "serde_bytes")]
+        target: Option<Vec<u8>>,
+        mtime: Timestamp,
+    },
 }
 
 /// What an upload holds, and how the share would show it.

@@ -120,7 +120,7 @@ fn record() -> impl Strategy<Value = Record> {
                 18 => Record::Sent(Box::new(SentRecord {
                     ino: Ino(id),
                     place: Place::new(Ino(1), b"sent"),
-                    bytes: Some(SentBytes {
+                    what: SentWhat::Bytes(SentBytes {
                         content,
                         generation,
                         size,

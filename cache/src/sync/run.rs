@@ -4,7 +4,7 @@ use super::plan::{Action, ContentView, View, plan, replaces};
 use super::{Failure, Sync};
 use crate::attr::Ino;
 use crate::error::{Error, Result};
-use crate::journal::Record;
+use crate::journal::{Record, SentWhat};
 use crate::limits;
 use crate::names::OUR_PREFIX;
 use crate::node::{DirtyAttrs, Node, Place};
@@ -346,6 +346,8 @@ impl Vfs {
             atime: Some(node.atime),
             xattrs: node.xattrs.clone().filter(|xattrs| !xattrs.is_empty()),
         };
+        let what = SentWhat::Made { target: node.target.clone(), mtime: node.mtime };
+        self.will_send(node.ino, place.clone(), what)?;
         let made = match &node.target {
             Some(target) => self.remote.symlink(&path, target, &attrs).await,
             None => self.remote.create_dir(&path, &attrs).await,
@@ -356,13 +358,21 @@ impl Vfs {
                 self.times_come_last(node)?;
                 Ok(Outcome::Again)
             }
-            Err(error) => self.resolve_creation(view, &place, &path, error).await,
+            // Whether it was made nobody knows: the next step asks first.
+            Err(error) if error.kind.is_transient() => {
+                self.reach.failed(error.kind);
+                Err(error.into())
+            }
+            Err(error) => {
+                self.was_not_made(node.ino)?;
+                self.resolve_creation(view, &place, &path, error).await
+            }
         }
     }
 
     /// What is made in a new directory moves its times there: those that the user set are set
     /// again when all of it is made.
-    fn times_come_last(&self, before: &Node) -> Result<()> {
+    pub(super) fn times_come_last(&self, before: &Node) -> Result<()> {
         if before.kind != Kind::Dir || !before.dirty_attrs.times {
             return Ok(());
         }
@@ -386,7 +396,7 @@ impl Vfs {
         let (Some(from), Some(to)) = (from, to) else {
             return Ok(Outcome::WaitFor(place.parent));
         };
-        self.will_move(node.ino, place.clone())?;
+        self.will_send(node.ino, place.clone(), SentWhat::Move)?;
         match self.remote.rename(&from, &base.version, &to, expect).await {
             Ok(metadata) => {
                 self.moved_there(node, place, &metadata, view.occupant.as_ref())?;
@@ -410,7 +420,7 @@ impl Vfs {
         let name = format!(".~covefs-move-{}-{number}", self.site.cache_id).into_bytes();
         let aside = Place::new(self.aside_of(node, &from)?, &name);
         let to = self.tree().remote_path_of(&aside)?.unwrap_or_default();
-        self.will_move(node.ino, aside.clone())?;
+        self.will_send(node.ino, aside.clone(), SentWhat::Move)?;
         match self.remote.rename(&from, &base.version, &to, Expect::Absent).await {
             Ok(moved) => {
                 self.moved_there(node, aside, &moved, None)?;
@@ -559,7 +569,7 @@ impl Vfs {
         let mut nodes = Vec::new();
         nodes.extend(gone(&mut tree, replaced)?);
         nodes.push(node);
-        self.commit(&mut tree, &nodes, Vec::new(), true)?;
+        self.commit(&mut tree, &nodes, vec![Record::SentGone(before.ino)], true)?;
         drop(tree);
         self.after_commit(&nodes);
         Ok(())

@@ -5,15 +5,15 @@
 use super::conflict::copy_name;
 use crate::attr::Ino;
 use crate::error::Result;
-use crate::journal::{Record, SentBytes, SentRecord};
+use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
 use crate::node::{Node, Place};
 use crate::vfs::Vfs;
-use covefs_remote::{Existence, Expect, Metadata, Remote, RemotePath, Version};
+use covefs_remote::{Existence, Expect, Kind, Metadata, Remote, RemotePath, Version};
 
 impl Vfs {
-    /// Notes that a rename is about to be made.
-    pub(super) fn will_move(&self, ino: Ino, place: Place) -> Result<()> {
-        let sent = SentRecord { ino, place, bytes: None };
+    /// Notes what is about to be asked for.
+    pub(super) fn will_send(&self, ino: Ino, place: Place, what: SentWhat) -> Result<()> {
+        let sent = SentRecord { ino, place, what };
         self.journal.append_freeing(&[Record::Sent(Box::new(sent))])
     }
 
@@ -59,28 +59,42 @@ impl Vfs {
         };
         let node = self.tree().get(ino)?;
         let known = node.as_ref().and_then(|node| node.base.as_ref()).map(|base| base.version);
-        let ours = found.filter(|found| match &sent.bytes {
+        let ours = found.filter(|found| match &sent.what {
             // Ours if size and time are those we set and it is not what was there before.
-            Some(bytes) => {
+            SentWhat::Bytes(bytes) => {
                 (found.size, found.mtime) == (bytes.size, bytes.mtime)
                     && known.is_none_or(|known| !known.same_content(&found.version))
             }
-            None => known.is_some_and(|known| known.same_object(&found.version)),
+            SentWhat::Move => known.is_some_and(|known| known.same_object(&found.version)),
+            SentWhat::Made { target: None, mtime } => {
+                found.kind == Kind::Dir && found.mtime == *mtime
+            }
+            SentWhat::Made { target, .. } => found.target == *target,
         });
         let (Some(path), Some(found)) = (path, ours) else { return self.was_not_made(ino) };
         tracing::info!(ino = ino.0, "a change whose answer was lost had been made");
         let replaced = self.tree().base_child(&sent.place)?.filter(|other| other.ino != ino);
         let old = replaced.as_ref().and_then(|old| old.base.as_ref()).map(|base| base.version);
-        match &sent.bytes {
-            Some(bytes) => self.finish_replace(&path, &bytes.temp, old.or(known)).await?,
-            None => self.finish_rename(ino, old).await?,
-        }
-        match (node, &sent.bytes) {
-            (Some(node), None) => self.moved_there(&node, sent.place, &found, replaced.as_ref()),
-            (Some(node), Some(bytes)) if node.content == Some(bytes.content) => {
-                self.arrived(&node, &sent, bytes, &found, replaced.as_ref())
+        match (&sent.what, node) {
+            (SentWhat::Move, node) => {
+                self.finish_rename(ino, old).await?;
+                match node {
+                    Some(node) => self.moved_there(&node, sent.place, &found, replaced.as_ref()),
+                    None => self.arrived_too_late(&sent, &found, replaced),
+                }
             }
-            _ => self.arrived_too_late(&sent, &found, replaced),
+            (SentWhat::Bytes(bytes), node) => {
+                self.finish_replace(&path, &bytes.temp, old.or(known)).await?;
+                match node.filter(|node| node.content == Some(bytes.content)) {
+                    Some(node) => self.arrived(&node, &sent, bytes, &found, replaced.as_ref()),
+                    None => self.arrived_too_late(&sent, &found, replaced),
+                }
+            }
+            (SentWhat::Made { .. }, Some(node)) if node.base.is_none() && !node.is_nothing() => {
+                self.in_step(&node, sent.place, &found, None)?;
+                self.times_come_last(&node)
+            }
+            (SentWhat::Made { .. }, _) => self.arrived_too_late(&sent, &found, replaced),
         }
     }
 

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::file::{Content, File, Frozen};
-use crate::journal::{Record, SentBytes, SentRecord};
+use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
 use crate::limits;
 use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
@@ -103,7 +103,7 @@ impl Upload {
         let sent = Record::Sent(Box::new(SentRecord {
             ino: self.file.node(),
             place: self.place.clone(),
-            bytes: Some(SentBytes {
+            what: SentWhat::Bytes(SentBytes {
                 content: self.file.id,
                 generation,
                 size: content.size,

@@ -25,7 +25,9 @@ impl Trouble {
             Some(Fault::Stall { bytes, gate }) => {
                 Trouble::Stall { bytes: *bytes, gate: gate.clone() }
             }
-            Some(Fault::Before(_) | Fault::After(_) | Fault::Delay(_)) | None => Trouble::None,
+            Some(Fault::Before(_) | Fault::After(_) | Fault::Delay(_) | Fault::Late(_)) | None => {
+                Trouble::None
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Fault {
     },
     /// It is made so much later, by tokio's clock.
     Delay(Duration),
+    /// It is done, and its answer comes so much later.
+    Late(Duration),
 }
 
 /// A place where requests wait until a test opens it.
