@@ -27,9 +27,9 @@ impl Files {
         self.loaded.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// The content, if it is in use.
+    /// The content, if it is in use. What only eviction has loaded knows neither size nor time.
     pub(crate) fn get(&self, id: ContentId) -> Option<Arc<File>> {
-        self.lock().get(&id).cloned()
+        self.lock().get(&id).filter(|file| file.node().0 != 0).cloned()
     }
 
     /// The numbers of all contents in use.

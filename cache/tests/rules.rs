@@ -455,6 +455,33 @@ fn readers_against_eviction_get_no_zeros() {
     rig.close(fh);
 }
 
+/// What eviction is at work on still has its size and time.
+#[test]
+fn stat_against_eviction_shows_the_truth() {
+    let rig = Rig::with(|memory, config| {
+        (0..40).for_each(|n| memory.write_file(&path(&format!("{n}")), pattern(n, 2_500_000)));
+        config.freshness = Duration::from_secs(3600);
+        config.limit_bytes = 64 << 20;
+    });
+    let all: Vec<_> = (0..40).map(|n| rig.find(&n.to_string()).unwrap()).collect();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..20).for_each(|n| drop(rig.read(&n.to_string()).unwrap()));
+            // Settled and let go of: from here on only eviction loads them.
+            rig.pause(Duration::from_millis(4500));
+            (20..40).for_each(|n| drop(rig.read(&n.to_string()).unwrap()));
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            for attr in &all {
+                let now = rig.ask(|vfs, asked| vfs.getattr(asked, attr.ino, None)).unwrap().attr;
+                assert_eq!((now.size, now.mtime), (attr.size, attr.mtime));
+            }
+        }
+    });
+}
+
 // ---- one state that existed
 
 /// rule S1: what arrives is one state that the file had, however it is written meanwhile.
