@@ -767,6 +767,31 @@ fn an_upload_under_way_is_no_conflict_for_the_next_file_of_its_name() {
     assert_eq!(rig.conflicts(), []);
 }
 
+/// rule S4: an upload arrives, another file is renamed over it here, and the process is killed
+/// before it knows of the upload. There is no conflict with ourselves.
+#[test]
+fn a_lost_upload_is_no_conflict_for_what_is_renamed_over_it() {
+    for round in 0..8 {
+        let mut rig = Rig::with(|memory, _| memory.write_file(&path("a"), "old"));
+        assert_eq!(rig.read("a").unwrap(), b"old");
+        rig.remote.inject(Rule::new("replace", Fault::Late(Duration::from_secs(60))).times(1));
+        rig.edit("a", 0, b"first").unwrap();
+        rig.until("it arrived", |rig| rig.there("a") == Some(b"first".to_vec()));
+        rig.save("t", b"second").unwrap();
+        rig.mv("t", "a").unwrap();
+        // Found out at the first start, gone on with at the second.
+        rig.config.debounce = Duration::from_secs(3600);
+        for _ in 0..2 {
+            rig.crash(Index::Deleted);
+            rig.start();
+        }
+        rig.sync();
+        assert_eq!(rig.share_files(), ["a"], "round {round}");
+        assert_eq!(rig.there("a").unwrap(), b"second");
+        assert_eq!(rig.conflicts(), []);
+    }
+}
+
 /// rule S4: a directory or link is made on the share, the process is killed before it knows, and
 /// what it was made for was removed or renamed meanwhile. Nothing of it stays or comes back.
 #[test]

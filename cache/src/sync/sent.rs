@@ -176,10 +176,15 @@ impl Vfs {
         found: &Metadata,
         replaced: Option<Node>,
     ) -> Result<()> {
-        let mut ghost = self.node_from(sent.place.clone(), found);
-        ghost.place = None;
-        ghost.change = self.next_change();
         let mut tree = self.tree();
+        let ghost = self.node_from(sent.place.clone(), found);
+        // Two that the share has at one place would be one too many.
+        let known = tree.get(sent.ino)?.filter(|node| node.place.is_none());
+        let mut ghost = match known {
+            Some(node) => Node { base: ghost.base, ..node },
+            None => Node { place: None, ..ghost },
+        };
+        ghost.change = self.next_change();
         let mut nodes = Vec::new();
         if let Some(mut old) = replaced {
             old.base = None;
