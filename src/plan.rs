@@ -99,9 +99,6 @@ pub(crate) fn decide(
     if let Some(file) = &settings.credentials {
         note(format!("--credentials {} is not used: a dir: share needs none", file.display()));
     }
-    if settings.max_age.is_some() {
-        note("--max-age has no effect yet: only the size limit drops what was not used".into());
-    }
     let mount = MountOptions {
         mountpoint: mountpoint.clone(),
         source,

@@ -282,9 +282,7 @@ impl Vfs {
             Some(base) => lines.push(format!("version on the share: {:x}", base.version.object)),
             None => lines.push("version on the share: none, it is not there yet".to_owned()),
         }
-        if let Some(id) = node.content {
-            lines.extend(self.why_content(id)?);
-        }
+        lines.extend(self.why_content(&node)?);
         if self.journal.live(|live| live.pins.iter().any(|pin| path.is_within(pin))) {
             lines.push("pinned: it is never evicted".to_owned());
         }
@@ -301,8 +299,8 @@ impl Vfs {
         Ok(lines)
     }
 
-    fn why_content(&self, id: ContentId) -> Result<Vec<String>> {
-        let file = self.load(id)?;
+    fn why_content(&self, node: &Node) -> Result<Vec<String>> {
+        let Some(file) = self.bytes_of(&mut self.tree(), node)? else { return Ok(Vec::new()) };
         let mut lines = Vec::new();
         {
             let content = file.lock();
@@ -314,13 +312,17 @@ impl Vfs {
             ));
             let heat = self.space.heat();
             let extents = content.size.div_ceil(limits::EXTENT) as u32;
-            let count =
-                |segment| (0..extents).filter(|e| heat.segment(&(id, *e)) == Some(segment)).count();
+            let standings: Vec<_> =
+                (0..extents).filter_map(|extent| heat.standing(&(file.id, extent))).collect();
+            let often = standings.iter().filter(|standing| standing.protected).count();
             lines.push(format!(
-                "heat: {} extents used more than once, {} used once, of {extents}",
-                count("protected"),
-                count("probation")
+                "heat: {often} extents used more than once, {} used once, of {extents}",
+                standings.len() - often
             ));
+            if let Some(used) = standings.iter().map(|standing| standing.used).max() {
+                let age = (self.clock.now().seconds as u64).saturating_sub(used);
+                lines.push(format!("last used: {} minutes ago", age / 60));
+            }
         }
         self.unload_if_idle(&file);
         Ok(lines)

@@ -13,12 +13,13 @@ use crate::extents;
 use crate::file::File;
 use crate::journal::{ByteRange, Record};
 use crate::limits;
-use crate::space::{ExtentKey, Reservation};
+use crate::space::{ExtentKey, Reservation, Standing};
 use crate::vfs::Vfs;
 use covefs_remote::{Kind, RemotePath};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 impl Vfs {
     /// Evicts until `bytes` more fit; `None` when everything left is dirty, pinned or in use.
@@ -52,7 +53,7 @@ impl Vfs {
             };
             let mut heat = self.space.heat();
             for key in kept {
-                heat.stored(key, limits::EXTENT as u32, false);
+                heat.stored(key, limits::EXTENT as u32);
             }
             drop(heat);
             if found.is_some() {
@@ -60,6 +61,21 @@ impl Vfs {
             }
         }
         None
+    }
+
+    /// Evicts what nobody used for so long (`--max-age`), but for what is being edited.
+    pub(crate) fn evict_unused(&self, age: Duration) -> Result<()> {
+        let _one = self.evicting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let since = (self.clock.now().seconds as u64).saturating_sub(age.as_secs());
+        let old = self.space.heat().unused_since(since);
+        let mut kept = Vec::new();
+        for some in old.chunks(limits::SCAN) {
+            let freed = self.evict_extents(some, false, &mut kept)?;
+            tracing::debug!(freed, extents = some.len(), "evicted what nobody used");
+        }
+        let mut heat = self.space.heat();
+        kept.into_iter().for_each(|key| heat.stored(key, limits::EXTENT as u32));
+        Ok(())
     }
 
     /// Evicts these extents; those that cannot go now are added to `kept`.
@@ -83,7 +99,7 @@ impl Vfs {
                 kept.push(*key);
                 continue;
             };
-            let edited = content.touched && !content.is_whole();
+            let edited = content.touched;
             let range = extent_range(key.1);
             let nothing = content.evictable(&range).is_empty();
             drop(content);
@@ -125,8 +141,11 @@ impl Vfs {
                 for extent in &extents {
                     freed += file.evict(&mut content, &self.space, &extent_range(*extent))?;
                 }
-                let now_absent = extents::ops(file.id, &content, extents.into_iter(), |_| false, 0);
-                self.index.apply(&now_absent)?;
+                let present = content.indexable();
+                let standing = |_| Standing::default();
+                let extents = extents.into_iter();
+                let ops = extents::ops(file.id, &content, &present, extents, standing);
+                self.index.apply(&ops)?;
             }
             self.unload_if_idle(&file);
         }

@@ -7,6 +7,7 @@ use crate::file::Content;
 use crate::index::{Index, Op, Tree as Table};
 use crate::limits;
 use crate::ranges::RangeSet;
+use crate::space::{ExtentKey, Standing};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ struct ExtentRecord {
     /// Block in the extent and checksum.
     crcs: Vec<(u8, u32)>,
     protected: bool,
-    /// Orders extents by their last use.
-    stamp: u64,
+    /// When it was last used, in seconds since 1970.
+    used: u64,
 }
 
 fn key(content: ContentId, extent: u32) -> Vec<u8> {
@@ -69,15 +70,15 @@ pub(crate) fn keys(index: &dyn Index, content: ContentId) -> Result<Vec<Op>> {
 pub(crate) fn ops(
     id: ContentId,
     content: &Content,
+    present: &RangeSet,
     extents: impl Iterator<Item = u32>,
-    protected: impl Fn(u32) -> bool,
-    stamp: u64,
+    standing: impl Fn(u32) -> Standing,
 ) -> Vec<Op> {
     let mut ops = Vec::new();
     for extent in extents {
         let base = u64::from(extent) * limits::EXTENT;
         let range = base..base + limits::EXTENT;
-        let parts = content.present.intersect(&range);
+        let parts = present.intersect(&range);
         if parts.is_empty() {
             ops.push(Op::Delete(Table::Extents, key(id, extent)));
             continue;
@@ -91,8 +92,8 @@ pub(crate) fn ops(
                 .map(|part| ((part.start - base) as u32, (part.end - base) as u32))
                 .collect(),
             crcs: crcs.map(|(block, crc)| ((block - first) as u8, *crc)).collect(),
-            protected: protected(extent),
-            stamp,
+            protected: standing(extent).protected,
+            used: standing(extent).used,
         };
         let value = postcard::to_stdvec(&record).expect("a record is plain data");
         ops.push(Op::Put(Table::Extents, key(id, extent), value));
@@ -100,13 +101,26 @@ pub(crate) fn ops(
     ops
 }
 
+/// The change that makes the index say how an extent stands; none where it has no such extent.
+pub(crate) fn restamp(
+    index: &dyn Index,
+    extent: ExtentKey,
+    standing: Standing,
+) -> Result<Option<Op>> {
+    let key = key(extent.0, extent.1);
+    let Some(bytes) = index.get(Table::Extents, &key)? else { return Ok(None) };
+    let Standing { protected, used } = standing;
+    let record = ExtentRecord { protected, used, ..decode(&bytes)? };
+    let value = postcard::to_stdvec(&record).expect("a record is plain data");
+    Ok(Some(Op::Put(Table::Extents, key, value)))
+}
+
 /// One extent of the index, for the heat after a start.
 pub(crate) struct Warm {
     pub content: ContentId,
     pub extent: u32,
     pub bytes: u32,
-    pub protected: bool,
-    pub stamp: u64,
+    pub standing: Standing,
 }
 
 /// All extents of the index, in pieces, by their order of last use within a piece's caller.
@@ -121,8 +135,8 @@ pub(crate) fn warm(
         let Some((content, extent)) = extent_of(key) else { continue };
         let record = decode(value)?;
         let bytes = record.present.iter().map(|(start, end)| end - start).sum();
-        let (protected, stamp) = (record.protected, record.stamp);
-        warm.push(Warm { content, extent, bytes, protected, stamp });
+        let standing = Standing { protected: record.protected, used: record.used };
+        warm.push(Warm { content, extent, bytes, standing });
     }
     Ok((warm, last))
 }

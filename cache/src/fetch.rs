@@ -395,7 +395,7 @@ impl Vfs {
             let last = (offset + piece as u64 - 1) / limits::EXTENT;
             for extent in offset / limits::EXTENT..=last {
                 let key = (file.id, extent as u32);
-                self.space.heat().stored(key, limits::EXTENT as u32, false);
+                self.space.heat().stored(key, limits::EXTENT as u32);
             }
             rest = &rest[piece..];
             offset += piece as u64;

@@ -198,6 +198,21 @@ impl Content {
         clean.iter().filter_map(|part| whole_pages(part, self.size)).collect()
     }
 
+    /// What the index may say is present: bytes as the share has them. Of the rest the journal
+    /// knows. After a power cut nothing of it counts while the content is dirty (J6).
+    pub(crate) fn indexable(&self) -> RangeSet {
+        let mut clean = self.present.clone();
+        if self.touched {
+            clean.subtract(&self.dirty);
+            clean.subtract(&self.older);
+            if let Some(frozen) = &self.frozen {
+                clean.subtract(&frozen.ranges);
+            }
+            clean.truncate(self.base_end);
+        }
+        clean
+    }
+
     pub(crate) fn dirty_bytes(&self) -> u64 {
         self.dirty.total()
             + self.older.total()

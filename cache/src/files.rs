@@ -205,10 +205,6 @@ impl Vfs {
         };
         node.dirty_content = true;
         node.size = content.size;
-        if content.base.is_some() {
-            // What the index says is present, with its checksums, is about to change.
-            self.index.apply(&extents::keys(&*self.index, file.id)?)?;
-        }
         self.changed(tree, vec![node], vec![touched], false)?;
         content.touched = true;
         content.oldest_dirty = Some(Instant::now());

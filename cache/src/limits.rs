@@ -70,6 +70,10 @@ pub(crate) const RETRY_LAST: Duration = Duration::from_secs(60);
 
 /// How often dirty data files are synced and what is present reaches the index (J6, D3).
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
+/// The index learns of a use of bytes when it is so much later than the last one it knows of.
+pub(crate) const USE_GRAIN: Duration = Duration::from_secs(3600);
+/// How often all extents are looked at for that, and for what nobody used for long.
+pub(crate) const USE_LOOK: Duration = Duration::from_secs(60);
 /// Beyond so many files one sync of the whole disk is cheaper than one for each.
 pub(crate) const SETTLE_FILES: usize = 16;
 

@@ -43,6 +43,7 @@ impl Vfs {
     pub(crate) fn settle(&self, all: bool) -> Result<()> {
         self.space.set_journal(self.journal.bytes_allocated());
         self.watch_disk();
+        self.look_at_use(all)?;
         let dirty = self.journal.live(|live| {
             live.contents.values().map(|content| content.dirty().total()).sum::<u64>()
         });
@@ -95,6 +96,29 @@ impl Vfs {
         Ok(())
     }
 
+    /// The time goes on: what nobody used for long may go, and the index learns of the rest.
+    fn look_at_use(&self, all: bool) -> Result<()> {
+        let now = self.clock.now().seconds as u64;
+        let age = self.config.max_age.unwrap_or(limits::USE_LOOK);
+        let unsaved = {
+            let mut heat = self.space.heat();
+            if !heat.set_now(now, limits::USE_LOOK.min(age / 10).as_secs()) && !all {
+                return Ok(());
+            }
+            heat.unsaved(if all { 0 } else { limits::USE_GRAIN.as_secs() })
+        };
+        for some in unsaved.chunks(limits::SCAN) {
+            let ops =
+                some.iter().map(|(key, standing)| extents::restamp(&*self.index, *key, *standing));
+            let ops: Vec<Option<Op>> = ops.collect::<Result<_>>()?;
+            self.index.apply(&ops.into_iter().flatten().collect::<Vec<_>>())?;
+        }
+        match self.config.max_age {
+            Some(age) if self.space.is_ready() => self.evict_unused(age),
+            _ => Ok(()),
+        }
+    }
+
     /// Tells the index what was present before a sync and still is (D3).
     fn index_presence(
         &self,
@@ -115,16 +139,10 @@ impl Vfs {
             self.settle_later(file);
             return Ok(());
         }
-        if content.touched {
-            // The journal stands for it; once it is clean it comes here again.
-            content.unindexed = false;
-            return Ok(());
-        }
         let last = content.size.div_ceil(limits::EXTENT) as u32;
-        let stamp = self.current_change();
-        let protected =
-            |extent: u32| self.space.heat().segment(&(file.id, extent)) == Some("protected");
-        let ops = extents::ops(file.id, &content, 0..last, protected, stamp);
+        let standing =
+            |extent: u32| self.space.heat().standing(&(file.id, extent)).unwrap_or_default();
+        let ops = extents::ops(file.id, &content, &content.indexable(), 0..last, standing);
         self.index.apply(&ops)?;
         content.unindexed = false;
         Ok(())
@@ -224,11 +242,12 @@ impl Vfs {
             self.journal.damage_settled()?;
         }
         self.repin();
-        warm.sort_by_key(|extent| extent.stamp);
+        warm.sort_by_key(|extent| extent.standing.used);
         let mut heat = self.space.heat();
+        heat.set_now(self.clock.now().seconds as u64, u64::MAX);
         for extent in warm {
             let key = (extent.content, extent.extent);
-            heat.stored(key, extent.bytes.max(4096), extent.protected);
+            heat.restored(key, extent.bytes.max(4096), extent.standing);
         }
         drop(heat);
         self.space.set_journal(self.journal.bytes_allocated());

@@ -135,6 +135,9 @@ pub(crate) struct Heat {
     /// How often each content was opened for reading; only of contents with extents here.
     opens: HashMap<ContentId, Opens>,
     pub pinned: HashSet<ContentId>,
+    /// Seconds since 1970, as of the last round of settling, and of the last look at all extents.
+    now: u64,
+    looked: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -142,6 +145,18 @@ struct Extent {
     bytes: u32,
     /// The content's opens when this extent was last used.
     opens: u32,
+    /// When it was last used, and what the index says of that.
+    used: u64,
+    saved: u64,
+}
+
+/// What the index keeps of an extent's use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Standing {
+    /// Used more than once.
+    pub protected: bool,
+    /// When it was last used, in seconds since 1970.
+    pub used: u64,
 }
 
 #[derive(Default)]
@@ -158,6 +173,8 @@ impl Default for Heat {
             protected_bytes: 0,
             opens: HashMap::new(),
             pinned: HashSet::new(),
+            now: 0,
+            looked: 0,
         }
     }
 }
@@ -168,22 +185,48 @@ impl Heat {
         self.opens.entry(content).or_default().count += 1;
     }
 
+    /// The time goes on; whether the last look at all extents is so many seconds ago.
+    pub(crate) fn set_now(&mut self, seconds: u64, look_every: u64) -> bool {
+        self.now = seconds;
+        let due = seconds.abs_diff(self.looked) >= look_every;
+        if due {
+            self.looked = seconds;
+        }
+        due
+    }
+
     /// Bytes were stored in an extent, or became clean.
-    pub(crate) fn stored(&mut self, key: ExtentKey, bytes: u32, protected: bool) {
-        let opens = self.opens.entry(key.0).or_default();
-        let count = opens.count;
+    pub(crate) fn stored(&mut self, key: ExtentKey, bytes: u32) {
         if let Some(extent) = self.protected.get_mut(&key) {
             self.protected_bytes += u64::from(bytes.saturating_sub(extent.bytes));
             extent.bytes = extent.bytes.max(bytes);
+            extent.used = self.now;
         } else if let Some(extent) = self.probation.get_mut(&key) {
             extent.bytes = extent.bytes.max(bytes);
-        } else if protected {
-            opens.extents += 1;
-            self.protected_bytes += u64::from(bytes);
-            self.protected.put(key, Extent { bytes, opens: count });
+            extent.used = self.now;
         } else {
-            opens.extents += 1;
-            self.probation.put(key, Extent { bytes, opens: count });
+            self.put(key, bytes, Standing { protected: false, used: self.now }, 0);
+        }
+    }
+
+    /// An extent that an earlier run has used.
+    pub(crate) fn restored(&mut self, key: ExtentKey, bytes: u32, standing: Standing) {
+        if self.standing(&key).is_none() {
+            // A clock that was ahead must not keep it for ever.
+            let standing = Standing { used: standing.used.min(self.now), ..standing };
+            self.put(key, bytes, standing, standing.used);
+        }
+    }
+
+    fn put(&mut self, key: ExtentKey, bytes: u32, standing: Standing, saved: u64) {
+        let opens = self.opens.entry(key.0).or_default();
+        opens.extents += 1;
+        let extent = Extent { bytes, opens: opens.count, used: standing.used, saved };
+        if standing.protected {
+            self.protected_bytes += u64::from(bytes);
+            self.protected.put(key, extent);
+        } else {
+            self.probation.put(key, extent);
         }
     }
 
@@ -192,9 +235,11 @@ impl Heat {
         let opens = self.opens.get(&key.0).map_or(0, |opens| opens.count);
         if let Some(extent) = self.protected.get_mut(&key) {
             extent.opens = opens;
+            extent.used = self.now;
             return;
         }
-        let Some(extent) = self.probation.get(&key).copied() else { return };
+        let Some(extent) = self.probation.get_mut(&key) else { return };
+        extent.used = self.now;
         if opens > extent.opens {
             self.promote(key, limit);
         }
@@ -267,14 +312,38 @@ impl Heat {
         self.opens.values().filter(|opens| opens.extents > 0).count() as u64
     }
 
-    /// How an extent stands, for `covefs why` and the index.
-    pub(crate) fn segment(&self, key: &ExtentKey) -> Option<&'static str> {
-        if self.protected.contains(key) {
-            Some("protected")
-        } else if self.probation.contains(key) {
-            Some("probation")
-        } else {
-            None
+    /// How an extent stands; `None` when nothing of it is here.
+    pub(crate) fn standing(&self, key: &ExtentKey) -> Option<Standing> {
+        let protected = self.protected.peek(key);
+        let extent = protected.or_else(|| self.probation.peek(key))?;
+        Some(Standing { protected: protected.is_some(), used: extent.used })
+    }
+
+    /// Extents last used before `seconds`; they are taken out: `stored` puts back what stays.
+    pub(crate) fn unused_since(&mut self, seconds: u64) -> Vec<ExtentKey> {
+        let all = self.probation.iter().chain(self.protected.iter());
+        let old = all.filter(|(_, extent)| extent.used < seconds);
+        let old: Vec<ExtentKey> = old.map(|(key, _)| *key).collect();
+        for key in &old {
+            if let Some(extent) = self.protected.pop(key) {
+                self.protected_bytes -= u64::from(extent.bytes);
+            }
+            self.probation.pop(key);
+            self.left(key.0);
         }
+        old
+    }
+
+    /// Extents of which the index says that they were last used more than so many seconds before
+    /// they were; from now on it is taken to know.
+    pub(crate) fn unsaved(&mut self, seconds: u64) -> Vec<(ExtentKey, Standing)> {
+        let mut found = Vec::new();
+        for (protected, part) in [(true, &mut self.protected), (false, &mut self.probation)] {
+            for (key, extent) in part.iter_mut().filter(|(_, e)| e.used > e.saved + seconds) {
+                extent.saved = extent.used;
+                found.push((*key, Standing { protected, used: extent.used }));
+            }
+        }
+        found
     }
 }

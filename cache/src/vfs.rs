@@ -188,10 +188,6 @@ impl Vfs {
         self.changes.fetch_add(1, Ordering::SeqCst)
     }
 
-    pub(crate) fn current_change(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
-    }
-
     /// Tells the kernel to forget something, from a thread of its own (K2).
     pub(crate) fn notify(&self, notice: Notice) {
         if self.notices.try_send(notice).is_err() {

@@ -359,6 +359,33 @@ fn writes_into_absent_and_present_bytes_survive_a_crash() {
     }
 }
 
+/// A file that was here whole and is edited while the share is away is still whole after a restart.
+#[test]
+fn an_edited_file_stays_readable_offline() {
+    for crash in [false, true] {
+        let mut wanted = pattern(1, 300_000);
+        let mut rig = Rig::with(|memory, _| memory.write_file(&path("a"), wanted.clone()));
+        same(&rig.read("a").unwrap(), &wanted);
+        // The index learns of it.
+        rig.pause(Duration::from_millis(2500));
+        rig.remote.offline(true);
+        rig.edit("a", 100_000, &pattern(2, 1000)).unwrap();
+        wanted[100_000..101_000].copy_from_slice(&pattern(2, 1000));
+        for _ in 0..2 {
+            if crash {
+                rig.crash(Index::Kept)
+            } else {
+                rig.stop()
+            }
+            rig.start();
+            same(&rig.read("a").unwrap(), &wanted);
+        }
+        rig.remote.offline(false);
+        rig.sync();
+        same(&rig.there("a").unwrap(), &wanted);
+    }
+}
+
 /// rule J5: what was cut off does not come back when the file grows again, not even by a fetch
 /// that was under way.
 #[test]
@@ -542,6 +569,40 @@ fn the_limit_holds() {
     for n in 0..8 {
         same(&rig.there(&format!("w{n}")).unwrap()[..256 << 10], &pattern(n, 256 << 10));
     }
+}
+
+/// `--max-age`: what nobody uses goes, what is used stays, also when the mount was stopped between.
+#[test]
+fn what_nobody_uses_goes() {
+    let mut rig = Rig::with(|memory, config| {
+        config.max_age = Some(Duration::from_secs(4));
+        config.freshness = Duration::from_secs(3600);
+        ["used", "unused", "edited"].iter().for_each(|at| {
+            memory.write_file(&path(at), pattern(1, 300_000));
+        });
+    });
+    for at in ["used", "unused", "edited"] {
+        assert_eq!(rig.read(at).unwrap().len(), 300_000);
+    }
+    rig.remote.offline(true);
+    rig.edit("edited", 7, b"mine").unwrap();
+    rig.pause(Duration::from_millis(2500));
+    rig.stop();
+    rig.start();
+    let here = |rig: &Rig, at: &str| {
+        let why = rig.wait(rig.vfs().why(&path(at))).unwrap();
+        why.iter().find_map(|line| line.strip_prefix("here: ")).unwrap().starts_with("300000 ")
+    };
+    rig.until("what nobody uses has gone", |rig| {
+        assert_eq!(rig.read("used").unwrap().len(), 300_000);
+        !here(rig, "unused")
+    });
+    rig.pause(Duration::from_millis(2500));
+    assert!(here(&rig, "used"));
+    assert_eq!(&rig.read("edited").unwrap()[7..11], b"mine");
+    rig.remote.offline(false);
+    rig.sync();
+    same(&rig.read("unused").unwrap(), &pattern(1, 300_000));
 }
 
 // ---- conflicts

@@ -145,7 +145,7 @@ impl Vfs {
         };
         let mut heat = self.space.heat();
         for extent in extents {
-            heat.stored((file.id, extent), limits::EXTENT as u32, false);
+            heat.stored((file.id, extent), limits::EXTENT as u32);
         }
     }
 }
