@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::disk::{DirLock, Disk, Locked, RealDisk, suitable};
 use crate::doubt::{self, Doubted};
 use crate::error::Error;
-use crate::index::{Index, SledIndex, Tree as Table};
+use crate::index::{Index, Op, SledIndex, Tree as Table};
 use crate::journal::{Journal, Live, Record, Replayed};
 use crate::limits;
 use crate::node::{Base, DirtyAttrs, Node, Place};
@@ -315,6 +315,9 @@ impl Vfs {
             index.clear().map_err(disk_error(&dir))?;
         }
         let fresh = fresh || copied || behind;
+        if fresh {
+            begin_index(&*index, &journal).map_err(disk_error(&dir))?;
+        }
         let root = if online { guarded.stat(&RemotePath::root()).await.ok() } else { None };
         let mut tree = Tree::new(index.clone());
         let overlaid = overlay(&mut tree, &journal, fresh, root.as_ref(), &config);
@@ -476,6 +479,13 @@ fn is_behind(index: &dyn Index, journal: &Journal) -> crate::error::Result<bool>
         tracing::warn!(epoch, known, "the index lost its end: a fresh one is begun");
     }
     Ok(epoch < known)
+}
+
+/// Says in an empty index that it has lost nothing that the journal counts on.
+fn begin_index(index: &dyn Index, journal: &Journal) -> crate::error::Result<()> {
+    let epoch = journal.live(|live| live.index_epoch);
+    index.apply(&[Op::Put(Table::Meta, EPOCH.to_vec(), epoch.to_le_bytes().to_vec())])?;
+    index.flush_durable()
 }
 
 /// Puts what the journal knows over what the index knows: the journal is the newer of the two.
