@@ -59,6 +59,20 @@ impl Default for JournalLimits {
     }
 }
 
+impl JournalLimits {
+    /// A small cache has room for a small journal only, which counts towards its limit (E2).
+    pub(crate) fn beside(limit_bytes: u64) -> Self {
+        let usual = JournalLimits::default();
+        let ahead_bytes = (limit_bytes / 32).clamp(1 << 20, usual.ahead_bytes);
+        JournalLimits {
+            ahead_bytes,
+            reserve_bytes: (ahead_bytes / 4).min(usual.reserve_bytes),
+            fold_bytes: (limit_bytes / 8).min(usual.fold_bytes),
+            ..usual
+        }
+    }
+}
+
 /// What opening the journal found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Replayed {

@@ -7,7 +7,7 @@ use crate::disk::{DirLock, Disk, Locked, RealDisk, suitable};
 use crate::doubt::{self, Doubted};
 use crate::error::Error;
 use crate::index::{Index, Op, SledIndex, Tree as Table};
-use crate::journal::{Journal, Live, Record, Replayed};
+use crate::journal::{Journal, JournalLimits, Live, Record, Replayed};
 use crate::limits;
 use crate::node::{Base, DirtyAttrs, Node, Place};
 use crate::tree::Tree;
@@ -308,7 +308,9 @@ impl Vfs {
             (Err(error), None) => return Err(StartError::Unreachable(error)),
         };
         let (json, copied) = next_json(&config, &opened, identity.clone(), &dir)?;
-        let (journal, replayed) = Journal::open(opened.disk.clone()).map_err(disk_error(&dir))?;
+        let journal_limits = JournalLimits::beside(config.limit_bytes);
+        let (journal, replayed) =
+            Journal::open_with(opened.disk.clone(), journal_limits).map_err(disk_error(&dir))?;
         let (index, fresh) = open_index(&opened.disk, &dir)?;
         let behind = !fresh && is_behind(&*index, &journal).map_err(disk_error(&dir))?;
         if copied || behind {

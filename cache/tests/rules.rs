@@ -571,6 +571,21 @@ fn the_limit_holds() {
     }
 }
 
+/// rule E2: a journal that takes what a small limit has would leave nothing for files.
+#[test]
+fn the_journal_stays_small_beside_a_small_limit() {
+    let rig = Rig::with(|_, config| {
+        config.limit_bytes = 64 << 20;
+        config.debounce = Duration::from_secs(3600);
+    });
+    let fh = rig.create("log", APPEND).unwrap();
+    for _ in 0..400_000 {
+        rig.write_at(fh, 0, b"one more line\n").unwrap();
+    }
+    rig.until("the journal was folded", |rig| rig.allocated() < 16 << 20);
+    rig.close(fh);
+}
+
 /// `--max-age`: what nobody uses goes, what is used stays, also when the mount was stopped between.
 #[test]
 fn what_nobody_uses_goes() {
