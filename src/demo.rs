@@ -10,7 +10,7 @@ use crate::control::Request;
 use crate::drive;
 use crate::size::{format_size, format_took};
 use crate::status;
-use crate::text::count;
+use crate::text::{count, say};
 use crate::user::User;
 use anyhow::{Context, Result, bail};
 use claims::Claims;
@@ -70,7 +70,7 @@ impl Stage {
 pub(crate) fn run(check: bool) -> Result<()> {
     let stage = Stage::new(&User::current())?;
     if drive::is_mounted(&stage.mountpoint)? {
-        println!("An earlier demo is still mounted; it goes first.");
+        say!("An earlier demo is still mounted; it goes first.");
     }
     stage.clear()?;
     let walked = walk(&stage);
@@ -78,7 +78,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
         let cleaned = stage.clear();
         let claims = walked?;
         cleaned?;
-        println!("\n{} verified, nothing left behind.", count(claims, "claim"));
+        say!("\n{} verified, nothing left behind.", count(claims, "claim"));
         return Ok(());
     }
     farewell(&stage);
@@ -106,7 +106,7 @@ fn prepare(stage: &Stage) -> Result<sample::Sample> {
         std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
     }
     let sample = sample::write(&stage.share).context("write the sample share")?;
-    println!(
+    say!(
         "{} in {}: documents, pictures and recordings, {}.",
         count(sample.files, "file"),
         stage.share.display(),
@@ -119,7 +119,7 @@ fn prepare(stage: &Stage) -> Result<sample::Sample> {
 fn mount(stage: &Stage) -> Result<()> {
     heading("2. Mounted as a drive");
     let share = format!("dir:{}", stage.share.display());
-    println!("$ {} mount {share} {} --cache-size {LIMIT}", program(), stage.mountpoint.display());
+    say!("$ {} mount {share} {} --cache-size {LIMIT}", program(), stage.mountpoint.display());
     let began = Instant::now();
     let output = Command::new(std::env::current_exe().context("find this program's file")?)
         .arg("mount")
@@ -134,7 +134,7 @@ fn mount(stage: &Stage) -> Result<()> {
     if !output.status.success() {
         bail!("{}", said.trim().trim_start_matches("covefs: "));
     }
-    println!("Usable after {}.", format_took(began.elapsed()));
+    say!("Usable after {}.", format_took(began.elapsed()));
     Ok(())
 }
 
@@ -148,12 +148,12 @@ fn browse(
     let began = Instant::now();
     let (files, bytes) = sample::measure(&stage.mountpoint).context("walk the drive")?;
     let took = began.elapsed();
-    println!("All {} listed with their sizes in {}.", count(files, "file"), format_took(took));
+    say!("All {} listed with their sizes in {}.", count(files, "file"), format_took(took));
     claims.hold("every file is listed", files == sample.files)?;
     claims.hold("every size is right", bytes == sample.bytes)?;
     let fetched = status::ask(drive)?.reads.fetched_bytes;
     claims.hold("browsing fetches no contents", fetched == 0)?;
-    println!("Fetched for that: {}.", format_size(fetched));
+    say!("Fetched for that: {}.", format_size(fetched));
     Ok(())
 }
 
@@ -166,8 +166,8 @@ fn read_twice(stage: &Stage, drive: &Drive, claims: &mut Claims) -> Result<()> {
     let after = status::ask(drive)?;
     let size = cold.len() as u64;
     let shown = format_size(size);
-    println!("Cold: {shown} fetched from the share and kept, in {}.", format_took(cold_took));
-    println!("Hot:  the same bytes without the share, in {}.", format_took(hot_took));
+    say!("Cold: {shown} fetched from the share and kept, in {}.", format_took(cold_took));
+    say!("Hot:  the same bytes without the share, in {}.", format_took(hot_took));
     let original = std::fs::read(stage.share.join(sample::RECORDING))?;
     claims.hold("the cold read is identical to the share's file", cold == original)?;
     claims.hold("the hot read is identical too", hot == original)?;
@@ -192,7 +192,7 @@ fn edit_on_share(stage: &Stage, claims: &mut Claims) -> Result<()> {
     std::fs::write(stage.share.join(sample::DOCUMENT), &new)?;
     let began = Instant::now();
     let arrived = eventually(|| std::fs::read(&here).is_ok_and(|now| now == new));
-    println!(
+    say!(
         "The drive shows it after {} (asked for: at most {} s).",
         format_took(began.elapsed()),
         FRESHNESS.as_secs()
@@ -208,11 +208,11 @@ fn edit_on_drive(stage: &Stage, claims: &mut Claims) -> Result<()> {
     let here = stage.mountpoint.join("documents/from the drive.txt");
     let began = Instant::now();
     std::fs::write(&here, text).context("write on the drive")?;
-    println!("Saved in {}; the upload follows by itself.", format_took(began.elapsed()));
-    println!("$ {} sync {} --wait", program(), stage.mountpoint.display());
+    say!("Saved in {}; the upload follows by itself.", format_took(began.elapsed()));
+    say!("$ {} sync {} --wait", program(), stage.mountpoint.display());
     let began = Instant::now();
     drive::sync(&stage.mountpoint, true)?;
-    println!("The share has it after {}.", format_took(began.elapsed()));
+    say!("The share has it after {}.", format_took(began.elapsed()));
     let there = std::fs::read(stage.share.join("documents/from the drive.txt"));
     claims.hold("the share has the saved file", there.is_ok_and(|there| there == text))?;
     let (files, _) = sample::measure(&stage.share)?;
@@ -226,7 +226,7 @@ fn overflow(stage: &Stage, drive: &Drive, claims: &mut Claims) -> Result<()> {
     let same = sample::compare(&stage.share, &stage.mountpoint).context("read everything")?;
     let took = began.elapsed();
     let status = status::ask(drive)?;
-    println!(
+    say!(
         "All {} read in {}; the cache holds {} of at most {}.",
         format_size(same.bytes),
         format_took(took),
@@ -244,14 +244,10 @@ fn evict(stage: &Stage, drive: &Drive, claims: &mut Claims) -> Result<()> {
     heading("8. Making room by hand");
     let path = covefs_remote::RemotePath::root();
     let before = status::ask(drive)?.cache.used_bytes;
-    println!("$ {} evict {}", program(), stage.mountpoint.display());
+    say!("$ {} evict {}", program(), stage.mountpoint.display());
     client::ask(drive, &Request::Evict { path }, &mut |_| {})?;
     let after = status::ask(drive)?.cache.used_bytes;
-    println!(
-        "From {} to {}; the files stay on the share.",
-        format_size(before),
-        format_size(after)
-    );
+    say!("From {} to {}; the files stay on the share.", format_size(before), format_size(after));
     claims.hold("evicting frees space", after < before)?;
     let (again, _) = timed_read(&stage.mountpoint.join(sample::PICTURE))?;
     let original = std::fs::read(stage.share.join(sample::PICTURE))?;
@@ -261,7 +257,7 @@ fn evict(stage: &Stage, drive: &Drive, claims: &mut Claims) -> Result<()> {
 fn farewell(stage: &Stage) {
     let program = program();
     let (mountpoint, share) = (stage.mountpoint.display(), stage.share.display());
-    println!("\nThe drive stays mounted. Try:");
+    say!("\nThe drive stays mounted. Try:");
     for line in [
         format!("ls -l {mountpoint}/documents"),
         format!("{program} status {mountpoint}"),
@@ -270,13 +266,13 @@ fn farewell(stage: &Stage) {
         format!("echo hello > {mountpoint}/hello.txt; sleep 5; cat {share}/hello.txt"),
         format!("{program} unmount {mountpoint}"),
     ] {
-        println!("  {line}");
+        say!("  {line}");
     }
-    println!("The next demo takes it away and starts anew.");
+    say!("The next demo takes it away and starts anew.");
 }
 
 fn heading(text: &str) {
-    println!("\n{text}");
+    say!("\n{text}");
 }
 
 fn eventually(mut holds: impl FnMut() -> bool) -> bool {

@@ -9,7 +9,7 @@ use crate::progress::Bar;
 use crate::registry;
 use crate::size::{self, format_size};
 use crate::status;
-use crate::text::{count, escaped, escaped_bytes};
+use crate::text::{count, escaped, escaped_bytes, say};
 use crate::user::User;
 use anyhow::{Context, Result, bail};
 use covefs_cache::ConflictRecord;
@@ -195,12 +195,12 @@ pub(crate) fn conflicts(mountpoint: &Path, dismiss: Option<&Path>, json: bool) -
     };
     if json {
         let list: Vec<Value> = list.iter().map(conflict_json).collect();
-        println!("{:#}", Value::from(list));
+        say!("{:#}", Value::from(list));
     } else if list.is_empty() {
-        println!("no conflicts");
+        say!("no conflicts");
     } else {
         for conflict in &list {
-            println!("{}", conflict_text(conflict));
+            say!("{}", conflict_text(conflict));
         }
     }
     Ok(())
@@ -250,9 +250,9 @@ pub(crate) fn check(cache_dir: &Path, repair: bool) -> Result<()> {
     }
     let report = covefs_cache::check(cache_dir, repair)?;
     for line in report.problems.iter().chain(&report.repaired) {
-        println!("{}", escaped(line));
+        say!("{}", escaped(line));
     }
-    println!(
+    say!(
         "{} looked at, {} compared, {} found, {} repaired",
         count(report.files, "file"),
         format_size(report.checked_bytes),

@@ -6,7 +6,7 @@ use crate::fail::{self, Silent};
 use crate::mounts;
 use crate::progress::Bar;
 use crate::size::format_size;
-use crate::text::{escaped, escaped_bytes};
+use crate::text::{escaped, escaped_bytes, say};
 use anyhow::{Context, Result, anyhow, bail};
 use covefs_remote::RemotePath;
 use std::collections::HashMap;
@@ -46,7 +46,7 @@ pub(crate) fn run(verb: Verb, paths: &[PathBuf]) -> Result<()> {
         }
     }
     if verb == Verb::Evict && !failed {
-        println!("{} freed", format_size(freed));
+        say!("{} freed", format_size(freed));
     }
     if failed { Err(Silent.into()) } else { Ok(()) }
 }
@@ -75,7 +75,7 @@ fn one(verb: Verb, path: &Path, drives: &mut HashMap<PathBuf, Drive>) -> Result<
         Answer::Count(bytes) => Ok(bytes),
         Answer::Lines(lines) => {
             for line in lines {
-                println!("{}", escaped(&line));
+                say!("{}", escaped(&line));
             }
             Ok(0)
         }

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::fail;
+use crate::text::say;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -28,7 +29,7 @@ impl Relay {
         match self {
             Relay::Terminal => eprintln!("covefs: {text}"),
             // Whether the parent still listens shows at `ready`.
-            Relay::Pipe => drop(say(&format!("note {}", text.replace('\n', " ")))),
+            Relay::Pipe => drop(tell(&format!("note {}", text.replace('\n', " ")))),
         }
     }
 
@@ -38,7 +39,7 @@ impl Relay {
             Relay::Terminal => fail::report(error),
             Relay::Pipe => {
                 let line = fail::one_line(error);
-                drop(say(&format!("error {} {line}", fail::exit_code(error))));
+                drop(tell(&format!("error {} {line}", fail::exit_code(error))));
             }
         }
     }
@@ -49,7 +50,7 @@ impl Relay {
         if matches!(self, Relay::Terminal) {
             return Ok(());
         }
-        say(&format!("ready {text}")).context("the command that started the mount is gone")?;
+        tell(&format!("ready {text}")).context("the command that started the mount is gone")?;
         let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;
@@ -58,7 +59,7 @@ impl Relay {
     }
 }
 
-fn say(line: &str) -> io::Result<()> {
+fn tell(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
@@ -87,7 +88,7 @@ pub(crate) fn start_daemon(arguments: &[OsString], silent: bool) -> Result<u8> {
     match follow(BufReader::new(pipe), &mut |note| eprintln!("covefs: {note}")) {
         Outcome::Ready(text) => {
             if !silent {
-                println!("{text}");
+                say!("{text}");
             }
             Ok(0)
         }

@@ -6,13 +6,13 @@ use crate::fail;
 use crate::mounts;
 use crate::registry::{self, Note};
 use crate::size::{format_age, format_size};
-use crate::text::{count, escaped};
+use crate::text::{count, escaped, print};
 use crate::user::User;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use covefs_cache::{CacheSummary, Status};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,10 +32,9 @@ pub(crate) fn run(mountpoint: Option<&Path>, all: bool, json: bool, watch: bool)
         };
         if watch && !json && std::io::stdout().is_terminal() {
             // Home, then clear what is left of the longer text before.
-            print!("\x1b[H\x1b[J");
+            print(format_args!("\x1b[H\x1b[J"));
         }
-        print!("{text}");
-        std::io::stdout().flush().context("print")?;
+        print(format_args!("{text}"));
         if !watch {
             return Ok(());
         }

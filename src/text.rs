@@ -1,6 +1,22 @@
 //! Text for people: names that cannot drive the terminal, counts, aligned numbers.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::io::{self, Write as _};
+
+/// Prints a line.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::text::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+pub(crate) use say;
+
+/// Prints; where nobody reads any more (`covefs why PATH | head -1`), ends as other programs do.
+pub(crate) fn print(text: fmt::Arguments<'_>) {
+    let mut out = io::stdout().lock();
+    if out.write_fmt(text).and_then(|()| out.flush()).is_err() {
+        // 128 + SIGPIPE
+        std::process::exit(141);
+    }
+}
 
 /// The text with control characters written out, so that a file name cannot move the cursor or
 /// colour the screen (U7).
