@@ -251,7 +251,9 @@ impl Vfs {
         Ok(Step::Done(found))
     }
 
-    /// Copies up to `len` bytes between open files; fewer than asked, 0 at the end.
+    /// Copies up to `len` bytes between open files; fewer than asked, 0 at the end. Error
+    /// `Unsupported` when there is no room to keep what was fetched for it: the caller then reads
+    /// and writes.
     pub fn copy_range(
         &self,
         asked: Asked,
@@ -266,6 +268,9 @@ impl Vfs {
         let len = len.min(limits::FLIGHT) as usize;
         match self.read(asked, from, from_offset, len, &mut bytes)? {
             Step::Done(()) => {}
+            Step::Wait(Need::Bytes(..)) if asked.may_block => {
+                return Err(Error::new(ErrorKind::Unsupported, "copy without room"));
+            }
             Step::Wait(need) => return Ok(Step::Wait(need)),
         }
         if !asked.may_block {

@@ -571,6 +571,35 @@ fn the_limit_holds() {
     }
 }
 
+/// A copy of bytes that there is no room to keep ends; the kernel then reads and writes.
+#[test]
+fn a_copy_without_room_ends() {
+    let rig = Rig::with(|memory, config| {
+        config.limit_bytes = 64 << 20;
+        memory.write_file(&path("pinned"), pattern(1, 60 << 20));
+        memory.write_file(&path("cold"), pattern(2, 8 << 20));
+    });
+    rig.wait(rig.vfs().pin(&path("pinned"))).unwrap();
+    rig.wait(rig.vfs().hydrate(&path("pinned"), &|_| ())).unwrap();
+    let (from, to) = (rig.open("cold", READ).unwrap(), rig.create("copy", WRITE).unwrap());
+    let mut asked = Asked::now();
+    let ended = (0..20).any(|_| match rig.vfs().copy_range(asked, from, 0, to, 0, 8 << 20) {
+        Ok(Step::Done(copied)) => copied > 0,
+        Ok(Step::Wait(need)) => {
+            rig.wait(rig.vfs().wait(asked, need)).unwrap();
+            asked = asked.blocking();
+            false
+        }
+        Err(error) => {
+            assert_eq!(error.kind, ErrorKind::Unsupported);
+            true
+        }
+    });
+    assert!(ended, "it asks for the same bytes again and again");
+    rig.close(from);
+    rig.close(to);
+}
+
 /// rule E2: a journal that takes what a small limit has would leave nothing for files.
 #[test]
 fn the_journal_stays_small_beside_a_small_limit() {
