@@ -225,7 +225,8 @@ impl Vfs {
         self.take_changed(tree, node, base, metadata)
     }
 
-    fn take_changed(
+    /// The same object, or another in its place, has changed there.
+    pub(crate) fn take_changed(
         &self,
         tree: &mut Tree,
         mut node: Node,
@@ -293,8 +294,20 @@ impl Vfs {
             content.orphan = true;
             content.lost = Some(place.clone());
         }
-        let fresh = self.node_from(place.clone(), metadata);
+        let mut fresh = self.node_from(place.clone(), metadata);
+        // Modes and owners that were set here are the name's, not the old bytes'.
+        let dirty = std::mem::take(&mut node.dirty_attrs);
+        if dirty.mode {
+            fresh.mode = node.mode;
+        }
+        if dirty.owner {
+            (fresh.uid, fresh.gid) = (node.uid, node.gid);
+        }
+        fresh.dirty_attrs =
+            DirtyAttrs { mode: dirty.mode, owner: dirty.owner, ..fresh.dirty_attrs };
+        let fresh_ino = fresh.ino;
         self.commit(tree, &[node, fresh], Vec::new(), true)?;
+        self.sync.poke(fresh_ino);
         self.notify(Notice::Entry { parent: place.parent, name: place.name });
         Ok(())
     }

@@ -311,15 +311,7 @@ impl Vfs {
         let journal_limits = JournalLimits::beside(config.limit_bytes);
         let (journal, replayed) =
             Journal::open_with(opened.disk.clone(), journal_limits).map_err(disk_error(&dir))?;
-        let (index, fresh) = open_index(&opened.disk, &dir)?;
-        let behind = !fresh && is_behind(&*index, &journal).map_err(disk_error(&dir))?;
-        if copied || behind {
-            index.clear().map_err(disk_error(&dir))?;
-        }
-        let fresh = fresh || copied || behind;
-        if fresh {
-            begin_index(&*index, &journal).map_err(disk_error(&dir))?;
-        }
+        let (index, fresh) = usable_index(&opened.disk, &dir, &journal, copied)?;
         let root = if online { guarded.stat(&RemotePath::root()).await.ok() } else { None };
         let mut tree = Tree::new(index.clone());
         let overlaid = overlay(&mut tree, &journal, fresh, root.as_ref(), &config);
@@ -471,6 +463,26 @@ fn next_json(
     Ok((json, copied))
 }
 
+/// The index, if what it says may be believed, else an empty one; and whether it is empty.
+fn usable_index(
+    disk: &RealDisk,
+    dir: &Path,
+    journal: &Journal,
+    copied: bool,
+) -> Result<(Arc<dyn Index>, bool), StartError> {
+    let failed = disk_error(dir);
+    let (index, fresh) = open_index(disk, dir)?;
+    if !fresh && !copied && !is_behind(&*index, journal).map_err(&failed)? {
+        return Ok((index, false));
+    }
+    // From here on it has lost nothing that the journal counts on.
+    let epoch = journal.live(|live| live.index_epoch);
+    let mark = Op::Put(Table::Meta, EPOCH.to_vec(), epoch.to_le_bytes().to_vec());
+    let begun = index.clear().and_then(|()| index.apply(&[mark]));
+    begun.and_then(|()| index.flush_durable()).map_err(&failed)?;
+    Ok((index, true))
+}
+
 /// Whether the index is older than one that the journal knows to have been durable: sled may
 /// lose its tail to damage without a word.
 fn is_behind(index: &dyn Index, journal: &Journal) -> crate::error::Result<bool> {
@@ -481,13 +493,6 @@ fn is_behind(index: &dyn Index, journal: &Journal) -> crate::error::Result<bool>
         tracing::warn!(epoch, known, "the index lost its end: a fresh one is begun");
     }
     Ok(epoch < known)
-}
-
-/// Says in an empty index that it has lost nothing that the journal counts on.
-fn begin_index(index: &dyn Index, journal: &Journal) -> crate::error::Result<()> {
-    let epoch = journal.live(|live| live.index_epoch);
-    index.apply(&[Op::Put(Table::Meta, EPOCH.to_vec(), epoch.to_le_bytes().to_vec())])?;
-    index.flush_durable()
 }
 
 /// Puts what the journal knows over what the index knows: the journal is the newer of the two.

@@ -232,49 +232,7 @@ fn random_round(seed: u64) {
     rig.names("d").unwrap();
     rig.remote.randomly(seed, Odds { before: 60, after: 100, short: 40 });
     for step in 0..60 {
-        let at = format!("d/f{}", random.below(6));
-        let data = pattern(random.next(), 1 + random.below(100_000) as usize);
-        match random.below(12) {
-            0..3 => {
-                rig.save(&at, &data).unwrap();
-                files.insert(at, data);
-            }
-            3..6 => {
-                if let Some(bytes) = files.get_mut(&at) {
-                    let from = random.below(bytes.len() as u64) as usize;
-                    let data = &data[..data.len().min(bytes.len() - from)];
-                    rig.edit(&at, from as u64, data).unwrap();
-                    bytes[from..from + data.len()].copy_from_slice(data);
-                }
-            }
-            6..8 => {
-                let to = format!("d/f{}", random.below(6));
-                if at != to && files.contains_key(&at) {
-                    rig.mv(&at, &to).unwrap();
-                    let bytes = files.remove(&at).unwrap();
-                    files.insert(to, bytes);
-                }
-            }
-            8 => {
-                if files.remove(&at).is_some() {
-                    rig.unlink(&at).unwrap();
-                }
-            }
-            9 => {
-                rig.remote.offline(random.one_in(2));
-            }
-            10 if step % 3 == 0 => {
-                rig.remote.offline(false);
-                rig.remote.heal();
-                rig.crash(Index::Kept);
-                rig.remote.randomly(seed + step, Odds { before: 30, after: 100, short: 40 });
-                rig.start();
-            }
-            _ => {
-                let pause = random.below(60);
-                rig.pause(Duration::from_millis(pause));
-            }
-        }
+        random_step(&mut rig, &mut random, &mut files, seed + step);
         let names: Vec<String> = files.keys().map(|at| at[2..].to_owned()).collect();
         // A directory that was never listed in this run may not be listed offline.
         if let Ok(seen) = rig.names("d") {
@@ -293,5 +251,57 @@ fn random_round(seed: u64) {
     rig.age();
     for (at, bytes) in &files {
         same(&rig.read(at).unwrap(), bytes);
+    }
+}
+
+/// One thing that a user, the line or the power does.
+fn random_step(
+    rig: &mut Rig,
+    random: &mut Random,
+    files: &mut BTreeMap<String, Vec<u8>>,
+    seed: u64,
+) {
+    let at = format!("d/f{}", random.below(6));
+    let data = pattern(random.next(), 1 + random.below(100_000) as usize);
+    match random.below(12) {
+        0..3 => {
+            rig.save(&at, &data).unwrap();
+            files.insert(at, data);
+        }
+        3..6 => {
+            if let Some(bytes) = files.get_mut(&at) {
+                let from = random.below(bytes.len() as u64) as usize;
+                let data = &data[..data.len().min(bytes.len() - from)];
+                rig.edit(&at, from as u64, data).unwrap();
+                bytes[from..from + data.len()].copy_from_slice(data);
+            }
+        }
+        6..8 => {
+            let to = format!("d/f{}", random.below(6));
+            if at != to && files.contains_key(&at) {
+                rig.mv(&at, &to).unwrap();
+                let bytes = files.remove(&at).unwrap();
+                files.insert(to, bytes);
+            }
+        }
+        8 => {
+            if files.remove(&at).is_some() {
+                rig.unlink(&at).unwrap();
+            }
+        }
+        9 => {
+            rig.remote.offline(random.one_in(2));
+        }
+        10 if random.one_in(3) => {
+            rig.remote.offline(false);
+            rig.remote.heal();
+            rig.crash(Index::Kept);
+            rig.remote.randomly(seed, Odds { before: 30, after: 100, short: 40 });
+            rig.start();
+        }
+        _ => {
+            let pause = random.below(60);
+            rig.pause(Duration::from_millis(pause));
+        }
     }
 }

@@ -436,6 +436,18 @@ impl Vfs {
         }
     }
 
+    /// A file was saved there as a new one under the old name: what was set here is set on that.
+    fn follow_replacement(&self, node: &Node, found: &Metadata) -> Result<bool> {
+        let mut tree = self.tree();
+        let node = tree.get(node.ino)?.filter(|node| !node.dirty_content && !node.is_moved());
+        let Some((node, base)) = node.and_then(|node| node.base.clone().map(|base| (node, base)))
+        else {
+            return Ok(false);
+        };
+        self.take_changed(&mut tree, node, base, found)?;
+        Ok(true)
+    }
+
     /// What we wanted to set attributes of is not what we had seen.
     pub(super) async fn resolve_lost(
         &self,
@@ -450,6 +462,9 @@ impl Vfs {
         match self.look(path).await? {
             Some(found) if found.version.same_object(&version) => {
                 Ok(Outcome::Later(limits::RETRY_FIRST))
+            }
+            Some(found) if found.kind == node.kind && self.follow_replacement(node, &found)? => {
+                Ok(Outcome::Again)
             }
             _ => self.place_is_theirs(node),
         }
