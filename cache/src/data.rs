@@ -83,7 +83,8 @@ impl Vfs {
             let size = file.lock().size;
             reading.pattern.read(range, size)
         };
-        if ahead.is_empty() || !self.reach.is_online() {
+        // Uploads that make room go first (E1).
+        if ahead.is_empty() || !self.reach.is_online() || self.sync.is_hurried() {
             return;
         }
         let mut content = file.lock();

@@ -70,6 +70,8 @@ pub(crate) const RETRY_LAST: Duration = Duration::from_secs(60);
 
 /// How often dirty data files are synced and what is present reaches the index (J6, D3).
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
+/// How often the sum of what data files take is compared with the disk (E2).
+pub(crate) const SWEEP: Duration = Duration::from_secs(1800);
 /// The index learns of a use of bytes when it is so much later than the last one it knows of.
 pub(crate) const USE_GRAIN: Duration = Duration::from_secs(3600);
 /// How often all extents are looked at for that, and for what nobody used for long.

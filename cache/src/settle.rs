@@ -44,6 +44,7 @@ impl Vfs {
         self.space.set_journal(self.journal.bytes_allocated());
         self.watch_disk();
         self.look_at_use(all)?;
+        self.sweep()?;
         let dirty = self.journal.live(|live| {
             live.contents.values().map(|content| content.dirty().total()).sum::<u64>()
         });
@@ -92,6 +93,25 @@ impl Vfs {
         self.journal.compact_if_due()?;
         for file in &files {
             self.unload_if_idle(file);
+        }
+        Ok(())
+    }
+
+    /// The sum of what data files take is kept in step with each change; now and then, when nothing
+    /// changes, it is compared with what the disk says (E2).
+    fn sweep(&self) -> Result<()> {
+        let now = self.clock.now().seconds as u64;
+        let last = self.swept.load(Ordering::SeqCst);
+        if !self.space.is_ready() || now.abs_diff(last) < limits::SWEEP.as_secs() {
+            return Ok(());
+        }
+        let before = self.space.data();
+        let listed = self.disk.list("data", true);
+        let listed = listed.map_err(|e| crate::error::Error::disk("list the data files", e))?;
+        let found = listed.iter().map(|file| file.allocated).sum();
+        if self.space.correct(before, found) {
+            tracing::debug!(before, found, "counted the data files");
+            self.swept.store(now, Ordering::SeqCst);
         }
         Ok(())
     }
@@ -253,6 +273,7 @@ impl Vfs {
         self.space.set_journal(self.journal.bytes_allocated());
         self.watch_disk();
         self.space.set_ready(bytes);
+        self.swept.store(self.clock.now().seconds as u64, Ordering::SeqCst);
         Ok(())
     }
 

@@ -83,6 +83,18 @@ impl Space {
         self.freed.notify_waiters();
     }
 
+    /// Allocated bytes of data files, as they were counted one by one.
+    pub(crate) fn data(&self) -> u64 {
+        self.data.load(Ordering::SeqCst)
+    }
+
+    /// All data files were looked at, and take this instead of `before`. Nothing is corrected when
+    /// any of them changed meanwhile.
+    pub(crate) fn correct(&self, before: u64, now: u64) -> bool {
+        let order = Ordering::SeqCst;
+        self.data.compare_exchange(before, now, order, order).is_ok()
+    }
+
     pub(crate) fn set_journal(&self, bytes: u64) {
         self.journal.store(bytes, Ordering::SeqCst);
     }

@@ -134,7 +134,8 @@ impl Sync {
         self.hurry_once();
     }
 
-    fn is_hurried(&self) -> bool {
+    /// Whether room was wanted in the last moments.
+    pub(crate) fn is_hurried(&self) -> bool {
         let last = *self.hurry.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         last.is_some_and(|last| last.elapsed() < limits::SETTLE * 2)
     }

@@ -54,6 +54,8 @@ pub struct Vfs {
     pub(crate) settling: Mutex<Vec<Arc<File>>>,
     /// Contents without a node, and what their data files take, to be removed.
     pub(crate) dropping: Mutex<Vec<(ContentId, u64)>>,
+    /// When the data files were last counted, in seconds since 1970.
+    pub(crate) swept: AtomicU64,
     /// Nodes in step with the share whose records the journal drops once the index is durable.
     pub(crate) cleaned: Mutex<Vec<Ino>>,
     pub(crate) usage: Mutex<Usage>,
@@ -112,6 +114,7 @@ impl Vfs {
             evicting: Mutex::new(()),
             settling: Mutex::new(Vec::new()),
             cleaned: Mutex::new(Vec::new()),
+            swept: AtomicU64::new(0),
             dropping: Mutex::new(Vec::new()),
             usage: Mutex::new(Usage::default()),
             paths: Paths::default(),
