@@ -203,6 +203,16 @@ struct Opened {
     json: Option<CacheJson>,
 }
 
+/// What a run goes on with.
+pub(crate) struct Kept {
+    pub lock: DirLock,
+    pub disk: Arc<dyn Disk>,
+    pub index: Arc<dyn Index>,
+    /// The index has nothing of an earlier run.
+    pub fresh: bool,
+    pub site: Site,
+}
+
 fn open_dir(dir: &Path, mountpoint: &Path) -> Result<Opened, StartError> {
     let disk = RealDisk::open(dir.to_owned()).map_err(disk_error(dir))?;
     let lock = match DirLock::take(dir, mountpoint).map_err(disk_error(dir))? {
@@ -308,27 +318,48 @@ impl Vfs {
             (Err(error), None) => return Err(StartError::Unreachable(error)),
         };
         let (json, copied) = next_json(&config, &opened, identity.clone(), &dir)?;
-        let journal_limits = JournalLimits::beside(config.limit_bytes);
-        let (journal, replayed) =
-            Journal::open_with(opened.disk.clone(), journal_limits).map_err(disk_error(&dir))?;
-        let (index, fresh) = usable_index(&opened.disk, &dir, &journal, copied)?;
-        let root = if online { guarded.stat(&RemotePath::root()).await.ok() } else { None };
-        let mut tree = Tree::new(index.clone());
-        let overlaid = overlay(&mut tree, &journal, fresh, root.as_ref(), &config);
-        overlaid.map_err(disk_error(&dir))?;
-        let parts = Doubted { disk: &*opened.disk, index: &*index, journal: &journal };
-        doubt::settle(parts, &mut tree).map_err(disk_error(&dir))?;
-        let change = journal.live(|live| live.nodes.values().map(|n| n.change).max());
-        let vfs = Vfs::new(Parts {
-            remote: guarded,
-            clock: Arc::new(SystemClock),
+        let (index, fresh) = open_index(&opened.disk, &dir)?;
+        let kept = Kept {
+            lock: opened.lock,
             disk: opened.disk,
             index,
-            journal,
+            fresh: fresh || copied,
             site: Site { cache_id: json.cache_id, start: json.start },
+        };
+        Vfs::start_on(kept, config, guarded, identity, online).await.map_err(disk_error(&dir))
+    }
+
+    /// The same on what earlier runs kept, wherever that lies.
+    pub(crate) async fn start_on(
+        kept: Kept,
+        config: Config,
+        remote: Arc<Guarded>,
+        identity: ShareIdentity,
+        online: bool,
+    ) -> crate::error::Result<Arc<Vfs>> {
+        let Kept { lock, disk, index, fresh, site } = kept;
+        let journal_limits = JournalLimits::beside(config.limit_bytes);
+        let (journal, replayed) = Journal::open_with(disk.clone(), journal_limits)?;
+        let fresh = fresh || is_behind(&*index, &journal)?;
+        if fresh {
+            begin_index(&*index, &journal)?;
+        }
+        let root = if online { remote.stat(&RemotePath::root()).await.ok() } else { None };
+        let mut tree = Tree::new(index.clone());
+        overlay(&mut tree, &journal, fresh, root.as_ref(), &config)?;
+        let parts = Doubted { disk: &*disk, index: &*index, journal: &journal };
+        doubt::settle(parts, &mut tree)?;
+        let change = journal.live(|live| live.nodes.values().map(|n| n.change).max());
+        let vfs = Vfs::new(Parts {
+            remote,
+            clock: Arc::new(SystemClock),
+            disk,
+            index,
+            journal,
+            site,
             tree,
             change: change.unwrap_or(0),
-            lock: opened.lock,
+            lock,
             config,
         });
         // Before any upload of this run: these are an earlier one's.
@@ -338,7 +369,7 @@ impl Vfs {
             vfs.resolve_all_sent().await;
             vfs.remove_leftovers(&leftovers).await;
         }
-        vfs.drop_unchanged().map_err(disk_error(&dir))?;
+        vfs.drop_unchanged()?;
         vfs.begin(identity, online, replayed, leftovers);
         Ok(vfs)
     }
@@ -463,24 +494,12 @@ fn next_json(
     Ok((json, copied))
 }
 
-/// The index, if what it says may be believed, else an empty one; and whether it is empty.
-fn usable_index(
-    disk: &RealDisk,
-    dir: &Path,
-    journal: &Journal,
-    copied: bool,
-) -> Result<(Arc<dyn Index>, bool), StartError> {
-    let failed = disk_error(dir);
-    let (index, fresh) = open_index(disk, dir)?;
-    if !fresh && !copied && !is_behind(&*index, journal).map_err(&failed)? {
-        return Ok((index, false));
-    }
-    // From here on it has lost nothing that the journal counts on.
+/// Empties the index; from here on it has lost nothing that the journal counts on.
+fn begin_index(index: &dyn Index, journal: &Journal) -> crate::error::Result<()> {
     let epoch = journal.live(|live| live.index_epoch);
-    let mark = Op::Put(Table::Meta, EPOCH.to_vec(), epoch.to_le_bytes().to_vec());
-    let begun = index.clear().and_then(|()| index.apply(&[mark]));
-    begun.and_then(|()| index.flush_durable()).map_err(&failed)?;
-    Ok((index, true))
+    index.clear()?;
+    index.apply(&[Op::Put(Table::Meta, EPOCH.to_vec(), epoch.to_le_bytes().to_vec())])?;
+    index.flush_durable()
 }
 
 /// Whether the index is older than one that the journal knows to have been durable: sled may
