@@ -13,8 +13,8 @@ use crate::space::Reservation;
 use crate::step::{Asked, Need, Step};
 use crate::vfs::Vfs;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use tokio::time::Instant;
 
 impl Vfs {
@@ -141,7 +141,7 @@ impl Vfs {
         asked: Asked,
         file: &'a Arc<File>,
         len: u64,
-    ) -> Result<Step<(std::sync::MutexGuard<'a, Content>, Option<Reservation>)>> {
+    ) -> Result<Step<(MutexGuard<'a, Content>, Option<Reservation>)>> {
         let bytes = len.next_multiple_of(4096) + limits::STORE_SLACK;
         let reservation = match self.space.reserve(bytes) {
             Some(reservation) => Some(reservation),
@@ -156,7 +156,7 @@ impl Vfs {
             },
         };
         let content = file.lock();
-        if content.held {
+        if content.is_held() {
             return Ok(Step::Wait(Need::Unheld(file.id)));
         }
         let ready =
@@ -171,7 +171,7 @@ impl Vfs {
         }
         self.touch(file)?;
         let content = file.lock();
-        if content.held || !ready(&content) {
+        if content.is_held() || !ready(&content) {
             return Ok(Step::Wait(Need::Unheld(file.id)));
         }
         Ok(Step::Done((content, reservation)))
@@ -187,10 +187,35 @@ impl Vfs {
             Step::Done(ready) => ready,
             Step::Wait(need) => return Ok(Step::Wait(need)),
         };
-        file.truncate(&mut content, &self.journal, &self.space, size, self.clock.now())?;
+        let lasting = content.has_dirty(&(size..u64::MAX));
+        if lasting && !asked.may_block {
+            return Ok(Step::Wait(Need::Thread));
+        }
+        let (journal, space, now) = (&self.journal, &self.space, self.clock.now());
+        if lasting {
+            file.log_cut(&mut content, journal, size, now)?;
+            content = self.journal_first(file, content)?;
+        }
+        file.truncate(&mut content, journal, space, size, now)?;
         drop(content);
         self.settle_later(file);
         Ok(Step::Done(()))
+    }
+
+    /// Makes the record of a cut or hole durable before bytes of ours go that may be durable: else
+    /// a power cut takes them and leaves a journal that has them (J6).
+    fn journal_first<'a>(
+        &self,
+        file: &'a Arc<File>,
+        mut content: MutexGuard<'a, Content>,
+    ) -> Result<MutexGuard<'a, Content>> {
+        content.cutting = true;
+        drop(content);
+        let synced = self.journal.sync();
+        let mut content = file.lock();
+        content.cutting = false;
+        file.changed.notify_waiters();
+        synced.map(|()| content)
     }
 
     /// Grows, punches or zeroes a range.
@@ -224,6 +249,13 @@ impl Vfs {
             Allocate::Grow | Allocate::Reserve => {}
             Allocate::Zero | Allocate::Punch | Allocate::ZeroKeep => {
                 let grow = how == Allocate::Zero;
+                if content.has_dirty(&(offset..end)) {
+                    if !asked.may_block {
+                        return Ok(Step::Wait(Need::Thread));
+                    }
+                    file.log_hole(&mut content, journal, offset..end, grow, now)?;
+                    content = self.journal_first(file, content)?;
+                }
                 file.punch(&mut content, journal, space, offset..end, grow, now)?;
             }
         }
@@ -344,10 +376,11 @@ impl Vfs {
             file.lock().latched = true;
             return Err(Error::disk("sync a data file", error));
         }
+        // Clean bytes too: they are told to the index, and an older file may have had this name.
+        if file.data(false)?.is_some() {
+            file.sync_name()?;
+        }
         if dirty {
-            if file.data(false)?.is_some() {
-                file.sync_name()?;
-            }
             self.journal.append(&[Record::Synced { content: file.id }])?;
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::extents;
 use crate::file::data_path;
 use crate::index::Index;
-use crate::journal::{ByteRange, Journal, LiveContent, Record};
+use crate::journal::{ByteRange, ContentSet, Journal, Live, LiveContent, Record};
 use crate::node::Node;
 use crate::ranges::RangeSet;
 use crate::tree::Tree;
@@ -40,8 +40,8 @@ impl Vfs {
             let Some(mut node) = tree.get(node.ino)? else { continue };
             node.dirty_content = false;
             // What the index says is present may have been written over.
-            self.index.apply(&extents::keys(&*self.index, id)?)?;
-            self.commit(&mut tree, &[node], vec![Record::ContentGone(id)], true)?;
+            let records = vec![self.presence_forgotten(id)?, Record::ContentGone(id)];
+            self.commit(&mut tree, &[node], records, true)?;
         }
         Ok(())
     }
@@ -81,11 +81,16 @@ pub(crate) fn settle(parts: Doubted<'_>, tree: &mut Tree) -> Result<()> {
         parts.index.apply(&extents::keys(parts.index, id)?)?;
         looked = true;
         let Some(node) = node else { continue };
-        let records = verdict(&parts, id, &content, &node, lost, gaps, stored.is_none());
-        let dropped = matches!(records.first(), Some(Record::NodeGone(_)));
-        parts.journal.append(&records)?;
-        if dropped {
-            tree.erase(node.ino)?;
+        // What was synced and is gone all the same had a name: a cut whose record is lost took it.
+        let never_was =
+            stored.is_none() || lost == data && lost == content.suspect.intersection(&lost);
+        if node.base.is_none() && !lost.is_empty() && never_was {
+            drop_made(&parts, tree, id, &node)?;
+            continue;
+        }
+        parts.journal.append(&verdict(&parts, id, &content, &node, Found { lost, gaps }))?;
+        if let Some(settled) = parts.journal.live(|live| live.contents.get(&id).cloned()) {
+            redo(parts.disk, id, &settled)?;
         }
     }
     if looked {
@@ -130,31 +135,67 @@ fn gaps(content: &LiveContent, node: Option<&Node>) -> RangeSet {
     covered.missing(&(0..content.size)).into_iter().collect()
 }
 
+/// A new file of which nothing is left never was; what it was to replace on the share stays.
+fn drop_made(parts: &Doubted<'_>, tree: &mut Tree, id: ContentId, node: &Node) -> Result<()> {
+    tracing::warn!(ino = node.ino.0, "a new file lost all its bytes: it is dropped");
+    let replaced = parts.journal.live(|live| replaced(live, node).cloned());
+    let mut records = vec![Record::NodeGone(node.ino), Record::ContentGone(id)];
+    records.extend(replaced.iter().map(|old| Record::NodeGone(old.ino)));
+    parts.journal.append(&records)?;
+    tree.erase(node.ino)?;
+    let Some(mut old) = replaced.filter(|old| old.place.is_none()) else { return Ok(()) };
+    let Some(base) = &mut old.base else { return Ok(()) };
+    // Another version than any: the next listing brings it as it is now.
+    base.version = Default::default();
+    old.place = Some(base.place.clone());
+    old.content = None;
+    old.xattrs = None;
+    old.dirty_content = false;
+    old.dirty_attrs = Default::default();
+    tree.store(&[old])
+}
+
+/// What a look at a data file found.
+struct Found {
+    /// Ours, and a hole now.
+    lost: RangeSet,
+    gaps: RangeSet,
+}
+
 fn verdict(
     parts: &Doubted<'_>,
     id: ContentId,
     content: &LiveContent,
     node: &Node,
-    lost: RangeSet,
-    gaps: RangeSet,
-    no_file: bool,
+    found: Found,
 ) -> Vec<Record> {
-    if node.base.is_none() && no_file && !lost.is_empty() {
-        tracing::warn!(ino = node.ino.0, "a new file lost all its bytes: it is dropped");
-        return vec![Record::NodeGone(node.ino), Record::ContentGone(id)];
-    }
+    let Found { lost, gaps } = found;
     let mut records = Vec::new();
     let generation = content.generations.keys().last().copied().unwrap_or(1);
     let (size, mtime) = (content.size, content.mtime);
-    let mut of_base = lost.clone();
+    // What was synced over the base is not the base's again.
+    let mut of_base = lost.intersection(&content.suspect);
     of_base.truncate(content.base_end);
-    let missing = lost.total() > of_base.total() || !gaps.is_empty();
+    let mut suspect = content.suspect.clone();
+    let mut missing = lost;
+    missing.union_with(&gaps);
+    suspect.union_with(&missing);
+    suspect.subtract(&of_base);
+    missing.subtract(&of_base);
     records.push(Record::Settled { content: id, lost: of_base.iter().map(Into::into).collect() });
-    for gap in gaps.iter() {
+    // A fetch may fill the page that they are in: what is a hole now is written down.
+    for gap in missing.iter() {
         let range = ByteRange::from(gap);
         records.push(Record::Zeroed { content: id, generation, range, size, mtime });
     }
-    let doubtful = missing || !content.suspect.is_empty();
+    let doubtful = !suspect.is_empty() || !of_base.is_empty();
+    if !suspect.is_empty() {
+        // Whoever finds the upload on the share, or makes a copy, has to know which: of these the
+        // zeros are missing, the rest may be older than what was written last.
+        let set = ContentSet::Suspect;
+        records.push(Record::ContentRanges { content: id, set, ranges: suspect });
+    }
+    let missing = !missing.is_empty() || !content.missing().is_empty();
     if doubtful && (missing || replaces(parts.journal, node)) {
         tracing::warn!(ino = node.ino.0, "bytes may be missing: it goes up as a copy");
         records.push(Record::Suspect(node.ino));
@@ -162,13 +203,15 @@ fn verdict(
     records
 }
 
+/// What the share has under the name that the node has here.
+fn replaced<'a>(live: &'a Live, node: &Node) -> Option<&'a Node> {
+    live.nodes.values().find(|other| {
+        let base = other.base.as_ref().map(|base| &base.place);
+        other.ino != node.ino && base.is_some() && base == node.place.as_ref()
+    })
+}
+
 /// Whether uploading the node would replace something on the share.
 fn replaces(journal: &Journal, node: &Node) -> bool {
-    node.base.is_some()
-        || journal.live(|live| {
-            live.nodes.values().any(|other| {
-                let base = other.base.as_ref().map(|base| &base.place);
-                other.ino != node.ino && base.is_some() && base == node.place.as_ref()
-            })
-        })
+    node.base.is_some() || journal.live(|live| replaced(live, node).is_some())
 }

@@ -81,6 +81,8 @@ pub(crate) struct Content {
     pub touch_durable: bool,
     /// An upload sends its last round: writes wait (S1).
     pub held: bool,
+    /// A cut or hole is in the journal and not yet in the data file: writes wait.
+    pub cutting: bool,
     /// Allocated bytes of the data file, as the space room counts them.
     pub allocated: u64,
     /// Checksums of whole blocks as the share has them (D1).
@@ -128,6 +130,7 @@ impl Content {
             touched: false,
             touch_durable: false,
             held: false,
+            cutting: false,
             allocated: 0,
             crcs: BTreeMap::new(),
             flights: Vec::new(),
@@ -158,7 +161,7 @@ impl Content {
     }
 
     /// From now on all of it is ours: the share has none.
-    pub(crate) fn lose_base(&mut self, gaps: &[Range<u64>]) {
+    fn lose_base(&mut self, gaps: &[Range<u64>]) {
         for gap in gaps {
             self.present.insert(gap.clone());
             self.zeros.insert(gap.clone());
@@ -173,6 +176,29 @@ impl Content {
         self.orphan = false;
         self.lost = None;
         self.oldest_dirty.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether a range has bytes that the share does not have.
+    pub(crate) fn has_dirty(&self, range: &Range<u64>) -> bool {
+        self.dirty.overlaps(range)
+            || self.older.overlaps(range)
+            || self.frozen.as_ref().is_some_and(|frozen| frozen.ranges.overlaps(range))
+    }
+
+    /// Whether a change has to wait for another one to end.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held || self.cutting
+    }
+
+    /// What lies between the old size and a new, larger one is ours and zero (J5).
+    fn take_zeros(&mut self, size: u64) {
+        if size > self.size {
+            let gap = self.size..size;
+            self.present.insert(gap.clone());
+            self.dirty.insert(gap.clone());
+            self.zeros.insert(gap);
+            self.size = size;
+        }
     }
 
     /// The next changes belong to a new generation (S1).
@@ -310,6 +336,7 @@ impl File {
     /// Removes the data file of a content that nobody has open.
     pub(crate) fn remove_data(&self, content: &mut Content, space: &Space) -> Result<()> {
         *self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+        self.named.store(false, Ordering::SeqCst);
         match self.disk.remove(&data_path(self.id)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::disk("remove a data file", error));
@@ -379,6 +406,9 @@ impl File {
             log(content, journal, &before)?;
             content.dirty.union_with(&present);
         }
+        if range.start > content.size {
+            self.end_data(content.size)?;
+        }
         self.write_data(content, offset, bytes)?;
         if absent {
             // One frame (J2): the gap before the write appears with it or not at all.
@@ -388,7 +418,7 @@ impl File {
             }
             after.push(self.wrote(content, range.clone(), size, now));
             log(content, journal, &after)?;
-            self.take_zeros(content, range.start);
+            content.take_zeros(range.start);
         }
         content.logged.insert(range.clone());
         content.logged_at = Some(Instant::now());
@@ -431,15 +461,33 @@ impl File {
         (records, gaps)
     }
 
-    /// What lies between the old size and a new, larger one is ours and zero (J5).
-    fn take_zeros(&self, content: &mut Content, size: u64) {
-        if size > content.size {
-            let gap = content.size..size;
-            content.present.insert(gap.clone());
-            content.dirty.insert(gap.clone());
-            content.zeros.insert(gap);
-            content.size = size;
-        }
+    /// The content goes on without its base. What was absent may still lie in the data file, which a
+    /// crash made the index forget: it has to be the zeros that it is said to be.
+    pub(crate) fn lose_base(
+        &self,
+        content: &mut Content,
+        space: &Space,
+        gaps: &[Range<u64>],
+    ) -> Result<()> {
+        content.lose_base(gaps);
+        let Some(data) = self.data(false)? else { return Ok(()) };
+        let punched = gaps.iter().try_for_each(|gap| data.punch(gap.clone()));
+        self.recount(content, space);
+        punched.map_err(|error| {
+            content.latched = true;
+            Error::disk("punch a data file", error)
+        })
+    }
+
+    /// A power cut may have left the data file longer than the content: what comes to lie between
+    /// its end and a larger size has to be a hole.
+    fn end_data(&self, size: u64) -> Result<()> {
+        let Some(data) = self.data(false)? else { return Ok(()) };
+        let ended = data.len().and_then(|len| match len > size {
+            true => data.set_len(size),
+            false => Ok(()),
+        });
+        ended.map_err(|error| Error::disk("cut a data file", error))
     }
 
     fn write_data(&self, content: &mut Content, offset: u64, bytes: &[u8]) -> Result<()> {
@@ -462,6 +510,21 @@ impl File {
         content.oldest_dirty.get_or_insert(instant);
     }
 
+    /// Journals a cut. What lies past it is nobody's, but still in the data file.
+    pub(crate) fn log_cut(
+        &self,
+        content: &mut Content,
+        journal: &Journal,
+        size: u64,
+        now: Timestamp,
+    ) -> Result<()> {
+        let generation = content.generation;
+        let cut = Record::Truncated { content: self.id, generation, size, mtime: now };
+        log_freeing(content, journal, &[cut])?;
+        self.cut(content, size);
+        Ok(())
+    }
+
     /// Sets the size: a cut is journalled, then made; growth is ours and zero.
     pub(crate) fn truncate(
         &self,
@@ -471,14 +534,12 @@ impl File {
         size: u64,
         now: Timestamp,
     ) -> Result<()> {
-        let generation = content.generation;
         if size < content.size {
-            let cut = Record::Truncated { content: self.id, generation, size, mtime: now };
-            log_freeing(content, journal, &[cut])?;
-            self.cut(content, size);
+            self.log_cut(content, journal, size, now)?;
         } else if size > content.size {
             log(content, journal, &[self.zeroed(content, content.size..size, size, now)])?;
-            self.take_zeros(content, size);
+            self.end_data(content.size)?;
+            content.take_zeros(size);
         }
         let set = self.data_for_write()?.set_len(size);
         self.recount(content, space);
@@ -507,20 +568,20 @@ impl File {
         content.crcs.retain(|block, _| (block + 1) * limits::BLOCK <= size);
     }
 
-    /// Makes a range zeros without blocks: below the size, or with `grow` up to its own end.
-    pub(crate) fn punch(
+    /// Journals a hole: below the size, or with `grow` up to its own end. Returns what of the range
+    /// is zeros now, though the data file may still have its bytes.
+    pub(crate) fn log_hole(
         &self,
         content: &mut Content,
         journal: &Journal,
-        space: &Space,
         range: Range<u64>,
         grow: bool,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<Range<u64>> {
         let size = if grow { content.size.max(range.end) } else { content.size };
         let range = range.start.min(content.size)..range.end.min(size);
         if range.is_empty() {
-            return Ok(());
+            return Ok(range);
         }
         log_freeing(content, journal, &[self.zeroed(content, range.clone(), size, now)])?;
         content.present.insert(range.clone());
@@ -530,6 +591,23 @@ impl File {
         content.unsynced = true;
         let blocks = range.start / limits::BLOCK..range.end.div_ceil(limits::BLOCK);
         content.crcs.retain(|block, _| !blocks.contains(block));
+        Ok(range)
+    }
+
+    /// Makes a range zeros without blocks.
+    pub(crate) fn punch(
+        &self,
+        content: &mut Content,
+        journal: &Journal,
+        space: &Space,
+        range: Range<u64>,
+        grow: bool,
+        now: Timestamp,
+    ) -> Result<()> {
+        let range = self.log_hole(content, journal, range, grow, now)?;
+        if range.is_empty() {
+            return Ok(());
+        }
         let punched = self.data_for_write()?.punch(range.clone());
         self.recount(content, space);
         self.note_change(content, now);

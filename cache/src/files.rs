@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extents;
 use crate::file::{Content, File, data_path};
-use crate::journal::Record;
+use crate::journal::{ByteRange, Record};
 use crate::limits;
 use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
@@ -211,6 +211,17 @@ impl Vfs {
         Ok(content.base.is_none())
     }
 
+    /// Nothing that the index has of a content counts before its next durable flush: it may bring
+    /// back what was present before an edit whose bytes the data file then loses. The record goes
+    /// into the frame that makes the content clean, from where on the index is asked again (D3).
+    pub(crate) fn presence_forgotten(&self, id: ContentId) -> Result<Record> {
+        self.index.apply(&extents::keys(&*self.index, id)?)?;
+        // Counted after the change: the flush that ends this epoch has it.
+        let epoch = self.sync.index_epoch.load(Ordering::SeqCst);
+        let all = ByteRange { start: 0, end: u64::MAX };
+        Ok(Record::Absent { content: id, epoch, ranges: vec![all] })
+    }
+
     /// The share took the name of an open file away, and it is written to all the same: it gets a
     /// name again, beside what may stand there now, and goes up under it (S6).
     fn name_again(
@@ -235,7 +246,7 @@ impl Vfs {
         let why = "replaced or removed there while it was open for writing here";
         records.push(self.conflict(path, Some(copy), why, &gaps));
         self.changed(tree, vec![node], records, false)?;
-        content.lose_base(&gaps);
+        file.lose_base(content, &self.space, &gaps)?;
         self.notify(Notice::Entry { parent: place.parent, name: place.name });
         Ok(())
     }
@@ -354,7 +365,7 @@ impl Vfs {
         let busy = content.handles > 0
             || !content.flights.is_empty()
             || content.frozen.is_some()
-            || content.held
+            || content.is_held()
             || content.unsynced
             || content.unindexed
             || content.latched;

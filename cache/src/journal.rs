@@ -24,7 +24,7 @@ mod tests;
 #[allow(unused_imports)]
 pub(crate) use live::{GenRanges, Live, LiveContent};
 pub use record::ConflictRecord;
-pub(crate) use record::{ByteRange, Record, SentBytes, SentRecord, SentWhat};
+pub(crate) use record::{ByteRange, ContentSet, Record, SentBytes, SentRecord, SentWhat};
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, ErrorKind, Result};

@@ -46,6 +46,9 @@ mod sync;
 mod tree;
 mod vfs;
 
+#[cfg(test)]
+mod tests;
+
 pub use attr::*;
 pub use config::{Config, MinFree};
 pub use covefs_remote::{Kind, Timestamp};

@@ -275,8 +275,8 @@ impl Vfs {
     /// those of a local file would.
     fn restart(&self, file: &crate::file::File, metadata: &Metadata) {
         let mut content = file.lock();
-        let forgotten = crate::extents::keys(&*self.index, file.id);
-        if let Err(error) = forgotten.and_then(|keys| self.index.apply(&keys)) {
+        let forgotten = self.presence_forgotten(file.id);
+        if let Err(error) = forgotten.and_then(|record| self.journal.append_freeing(&[record])) {
             tracing::warn!(%error, "the index keeps a version that is gone");
         }
         if let Err(error) = file.restart(&mut content, &self.space, metadata) {
@@ -483,7 +483,7 @@ impl Vfs {
             records.push(self.conflict(path, None, why, &gaps));
         }
         self.commit(tree, &[node], records, false)?;
-        content.lose_base(&gaps);
+        file.lose_base(&mut content, &self.space, &gaps)?;
         self.sync.poke(ino);
         Ok(true)
     }

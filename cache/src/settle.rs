@@ -65,20 +65,23 @@ impl Vfs {
             before.push((content.present.clone(), punches));
             if together {
                 content.logged = Default::default();
+                content.unsynced = false;
             }
-            let touched = content.touched && !content.orphan;
-            drop(content);
-            if together && touched {
+            // Under the lock: of what is written from here on the sync says nothing.
+            if together && content.touched && !content.orphan {
                 self.journal.append(&[Record::SyncBegan { content: file.id }])?;
             }
         }
-        if together {
-            self.disk.sync_all().map_err(|e| crate::error::Error::disk("sync the disk", e))?;
+        if together && let Err(error) = self.disk.sync_all() {
+            for file in &files {
+                file.lock().unsynced = true;
+                self.settle_later(file);
+            }
+            return Err(crate::error::Error::disk("sync the disk", error));
         }
         for (file, (present, punches)) in files.iter().zip(before) {
             if together {
-                let mut content = file.lock();
-                content.unsynced = false;
+                let content = file.lock();
                 if content.touched && !content.orphan {
                     self.journal.append(&[Record::Synced { content: file.id }])?;
                 }
@@ -88,6 +91,8 @@ impl Vfs {
             }
             self.index_presence(file, &present, punches)?;
         }
+        // Bytes that nothing durable tells of are lost with the power all the same (J6).
+        self.journal.sync()?;
         self.remove_dropped()?;
         self.forget_cleaned(all)?;
         self.journal.compact_if_due()?;
@@ -140,7 +145,7 @@ impl Vfs {
     }
 
     /// Tells the index what was present before a sync and still is (D3).
-    fn index_presence(
+    pub(crate) fn index_presence(
         &self,
         file: &Arc<File>,
         synced: &crate::ranges::RangeSet,
@@ -151,8 +156,10 @@ impl Vfs {
             content.unindexed = false;
             return Ok(());
         }
-        // What was evicted and fetched again meanwhile is not synced: the next round knows.
-        if file.punches.load(Ordering::SeqCst) != punches || content.present != *synced {
+        // What was evicted and fetched again meanwhile is not synced, nor what was written over and
+        // uploaded: the next round knows.
+        let same = file.punches.load(Ordering::SeqCst) == punches && content.present == *synced;
+        if !same || content.unsynced {
             content.unindexed = true;
             content.unsynced = true;
             drop(content);
@@ -169,7 +176,7 @@ impl Vfs {
     }
 
     /// Makes the index durable and drops from the journal what only it was kept for.
-    fn forget_cleaned(&self, all: bool) -> Result<()> {
+    pub(crate) fn forget_cleaned(&self, all: bool) -> Result<()> {
         let cleaned: HashSet<Ino> = {
             let mut cleaned = self.cleaned.lock().unwrap_or_else(|p| p.into_inner());
             std::mem::take(&mut *cleaned).into_iter().collect()

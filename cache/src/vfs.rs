@@ -299,7 +299,7 @@ impl Vfs {
             Need::Space(bytes) => self.wait_space(asked, bytes).await,
             Need::Unheld(content) => {
                 if let Some(file) = self.files.get(content) {
-                    self.wait_file(&file, |content| !content.held).await;
+                    self.wait_file(&file, |content| !content.is_held()).await;
                 }
                 Ok(())
             }

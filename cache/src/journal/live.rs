@@ -83,6 +83,15 @@ impl LiveContent {
         all
     }
 
+    /// What a power cut took for good: zeros stand for it.
+    pub(crate) fn missing(&self) -> RangeSet {
+        let mut zeros = RangeSet::new();
+        for ranges in self.generations.values() {
+            zeros.union_with(&ranges.zeros);
+        }
+        zeros.intersection(&self.suspect)
+    }
+
     /// Every set it has.
     pub(super) fn sets(&self) -> impl Iterator<Item = (ContentSet, &RangeSet)> {
         let generations = self.generations.iter().flat_map(|(generation, ranges)| {

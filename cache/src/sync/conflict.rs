@@ -200,17 +200,20 @@ impl Vfs {
         node.base = None;
         node.dirty_content |= file.is_some();
         let mut nodes = Vec::new();
-        nodes.extend(
-            self.no_longer_there(&mut tree, view.occupant.as_ref().filter(|_| found.is_some()))?,
-        );
+        // Nothing replaces it now, and nobody removed it.
+        nodes.extend(self.no_longer_there(&mut tree, view.occupant.as_ref())?);
         nodes.push(node.clone());
         match file {
             Some(file) => {
                 let mut content = file.lock();
                 let (mut records, gaps) = file.without_base(&content);
-                records.push(self.conflict(path, copy, why, &gaps));
+                let lost = self.journal.live(|live| Some(live.contents.get(&file.id)?.missing()));
+                let mut missing = lost.unwrap_or_default();
+                missing.union_with(&gaps.iter().cloned().collect());
+                let missing: Vec<Range<u64>> = missing.iter().collect();
+                records.push(self.conflict(path, copy, why, &missing));
                 self.commit(&mut tree, &nodes, records, false)?;
-                content.lose_base(&gaps);
+                file.lose_base(&mut content, &self.space, &gaps)?;
             }
             None => {
                 let record = self.conflict(path, copy, why, &[]);
@@ -233,7 +236,7 @@ impl Vfs {
         Ok(Outcome::Again)
     }
 
-    fn no_longer_suspect(&self, tree: &mut Tree, ino: crate::attr::Ino) -> Result<()> {
+    pub(super) fn no_longer_suspect(&self, tree: &mut Tree, ino: crate::attr::Ino) -> Result<()> {
         if !self.journal.live(|live| live.suspects.contains(&ino)) {
             return Ok(());
         }

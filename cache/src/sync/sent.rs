@@ -148,11 +148,9 @@ impl Vfs {
             let mut tree = self.tree();
             self.file_of(&mut tree, node.clone())?
         };
-        let later = self.journal.live(|live| {
-            let content = live.contents.get(&bytes.content);
-            let mut all = content.map(|content| content.generations.clone()).unwrap_or_default();
-            all.split_off(&(bytes.generation + 1))
-        });
+        let known = self.journal.live(|live| live.contents.get(&bytes.content).cloned());
+        let mut known = known.unwrap_or_default();
+        let later = known.generations.split_off(&(bytes.generation + 1));
         {
             let mut content = file.lock();
             content.dirty = Default::default();
@@ -160,13 +158,22 @@ impl Vfs {
             for ranges in later.values() {
                 content.older.union_with(&ranges.dirty);
             }
+            // The share has what a power cut may have taken from the data file.
+            let mut doubtful = known.suspect;
+            doubtful.subtract(&content.older);
+            content.present.subtract(&doubtful);
+            content.zeros.subtract(&doubtful);
             content.generation = content.generation.max(bytes.generation + 1);
             content.logged = Default::default();
             let base_end = content.base_end.min(content.size);
             content.cut_since = Some(if later.is_empty() { content.size } else { base_end });
         }
         let place = sent.place.clone();
-        self.uploaded(node, &file, place, found, bytes.generation, replaced, Vec::new())
+        self.uploaded(node, &file, place, found, bytes.generation, replaced, Vec::new())?;
+        if !file.lock().is_dirty() {
+            self.no_longer_suspect(&mut self.tree(), node.ino)?;
+        }
+        Ok(())
     }
 
     /// The share has the upload of a node that was removed here meanwhile: something to remove.

@@ -3,7 +3,7 @@
 use super::plan::View;
 use super::run::{Outcome, settle_attrs};
 use super::source::Upload;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::file::File;
 use crate::journal::Record;
 use crate::limits;
@@ -20,6 +20,7 @@ impl Vfs {
         let path = self.remote_path(&place)?;
         if self.journal.live(|live| live.suspects.contains(&node.ino)) {
             // A power cut may have taken bytes of it: it never replaces (J6).
+            self.complete(node).await?;
             return self.step_aside(view, &place, "lost bytes in a power cut", None).await;
         }
         let file = {
@@ -56,6 +57,19 @@ impl Vfs {
                 self.journal.append_freeing(&gone)?;
                 self.resolve_replace(view, &file, &place, &path, error).await
             }
+        }
+    }
+
+    /// Fetches what the share has of a file that is about to lose its base, as well as it goes.
+    async fn complete(&self, node: &Node) -> Result<()> {
+        let file = self.bytes_of(&mut self.tree(), node)?;
+        let Some(file) = file else { return Ok(()) };
+        if file.lock().size > self.space.limit() / 4 {
+            return Ok(());
+        }
+        match self.fetch_all(&file, &|_| ()).await {
+            Err(error) if error.kind == ErrorKind::Offline => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -100,6 +114,7 @@ impl Vfs {
                 content.fsynced = false;
                 content.unindexed = true;
                 content.unsynced = true;
+                records.push(self.presence_forgotten(file.id)?);
                 records.push(Record::ContentGone(file.id));
                 node.size = content.size;
                 node.mtime = content.mtime;
