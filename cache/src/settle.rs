@@ -41,7 +41,9 @@ impl Vfs {
 
     /// One round. `all`: whatever there is, before the mount ends.
     pub(crate) fn settle(&self, all: bool) -> Result<()> {
-        self.space.set_journal(self.journal.bytes_allocated());
+        if self.space.is_ready() {
+            self.space.set_journal(self.journal.bytes_allocated());
+        }
         self.watch_disk();
         self.look_at_use(all)?;
         self.sweep()?;
@@ -277,9 +279,9 @@ impl Vfs {
             heat.restored(key, extent.bytes.max(4096), extent.standing);
         }
         drop(heat);
-        self.space.set_journal(self.journal.bytes_allocated());
         self.watch_disk();
         self.space.set_ready(bytes);
+        self.space.set_journal(self.journal.bytes_allocated());
         self.swept.store(self.clock.now().seconds as u64, Ordering::SeqCst);
         Ok(())
     }

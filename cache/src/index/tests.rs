@@ -2,7 +2,9 @@
 
 use super::*;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 fn put(tree: Tree, key: &[u8], value: &[u8]) -> Op {
     Op::Put(tree, key.to_vec(), value.to_vec())
@@ -67,32 +69,60 @@ fn a_crash_keeps_a_beginning_of_what_was_applied() {
     }
 }
 
-/// What the files hold at any moment is what kill -9 leaves: of each call all is there or nothing,
-/// whichever trees it changed. Else a name could stay whose node has gone on under another one.
+/// Where the process that is killed keeps its index.
+const VICTIM: &str = "COVEFS_INDEX_VICTIM";
+
+/// Of each call kill -9 leaves all or nothing, whichever trees it changed. Else a name could stay
+/// whose node has gone on under another one.
 #[test]
 fn a_crash_splits_no_call() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, copy) = (dir.path().join("meta.sled"), dir.path().join("copy.sled"));
-    let (index, _) = SledIndex::open(&path).unwrap();
-    for round in 0..40u64 {
-        for call in round * 500..(round + 1) * 500 {
-            let (key, value) = ((call % 50).to_be_bytes(), call.to_be_bytes());
-            let filler = vec![7; (call % 900) as usize];
-            index
-                .apply(&Tree::ALL.map(|tree| put(tree, &key, &[&value[..], &filler].concat())))
-                .unwrap();
-        }
-        fs::create_dir_all(&copy).unwrap();
-        for name in ["conf", "db"] {
-            fs::copy(path.join(name), copy.join(name)).unwrap();
-        }
-        let (crashed, _) = SledIndex::open(&copy).unwrap();
+    for round in 0..8 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta.sled");
+        let mut victim = Command::new(std::env::current_exe().unwrap());
+        victim.args(["--exact", "index::tests::a_process_that_is_killed", "--nocapture"]);
+        victim.env(VICTIM, &path).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut victim = victim.spawn().unwrap();
+        let mut told = BufReader::new(victim.stdout.take().unwrap()).lines();
+        let done = format!("{} calls", 500 * (round + 1));
+        assert!(told.any(|line| line.unwrap().ends_with(&done)), "it ended by itself");
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let (crashed, reason) = SledIndex::open(&path).unwrap();
+        assert_eq!(reason, None);
         let of = |tree| crashed.scan(tree, b"", None, usize::MAX).unwrap();
+        assert!(!of(Tree::Entries).is_empty());
         for tree in Tree::ALL {
             assert_eq!(of(tree), of(Tree::Entries), "round {round}, {tree:?}");
         }
-        drop(crashed);
-        fs::remove_dir_all(&copy).unwrap();
+    }
+}
+
+/// The other process of the test above; by itself it does nothing.
+#[test]
+fn a_process_that_is_killed() {
+    let Some(path) = std::env::var_os(VICTIM) else { return };
+    let (index, _) = SledIndex::open(Path::new(&path)).unwrap();
+    for call in 0..u64::MAX {
+        let (key, value) = ((call % 50).to_be_bytes(), call.to_be_bytes());
+        let filler = vec![7; (call % 900) as usize];
+        let put = |tree| put(tree, &key, &[&value[..], &filler].concat());
+        index.apply(&Tree::ALL.map(put)).unwrap();
+        if call % 500 == 0 {
+            println!("{call} calls");
+        }
+    }
+}
+
+/// sled hangs when too many of its buffers are under way: this many changes, and it returns.
+#[test]
+fn heavy_load_does_not_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, _) = SledIndex::open(&dir.path().join("meta.sled")).unwrap();
+    for call in 0..20_000u64 {
+        let key = (call % 50).to_be_bytes();
+        let filler = vec![7; (call % 900) as usize];
+        index.apply(&Tree::ALL.map(|tree| put(tree, &key, &filler))).unwrap();
     }
 }
 

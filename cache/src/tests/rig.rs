@@ -117,18 +117,6 @@ impl Random {
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
     }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-
-    pub fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        (!from.is_empty()).then(|| from[self.below(from.len() as u64) as usize].clone())
-    }
 }
 
 impl Rig {
@@ -337,10 +325,6 @@ impl Rig {
         let bytes = self.read_at(fh, 0, 4 << 20);
         self.close(fh);
         bytes
-    }
-
-    pub fn unlink(&self, name: &str) -> Result<()> {
-        self.ask(|vfs, asked| vfs.unlink(asked, Ino::ROOT, name.as_bytes()))
     }
 
     pub fn mv(&self, from: &str, to: &str) -> Result<()> {

@@ -237,6 +237,21 @@ impl Rig {
         result
     }
 
+    /// Whether all bytes of a file are kept here.
+    pub fn is_here(&self, at: &str) -> bool {
+        let why = self.wait(self.vfs().why(&path(at))).unwrap();
+        let here = why.iter().find_map(|line| line.strip_prefix("here: ")).unwrap_or("0 of 0");
+        let numbers: Vec<&str> = here.split(' ').collect();
+        numbers[0] == numbers[2] && numbers[0] != "0"
+    }
+
+    /// Reads all of a file, and waits until it is kept.
+    pub fn read_in(&self, at: &str) -> Vec<u8> {
+        let bytes = self.read(at).unwrap();
+        self.until("it is kept here", |rig| rig.is_here(at));
+        bytes
+    }
+
     /// Makes it, or replaces all of it.
     pub fn save(&self, at: &str, bytes: &[u8]) -> Result<()> {
         let fh = self.create(at, TRUNCATE)?;
