@@ -249,14 +249,15 @@ impl Vfs {
             Allocate::Grow | Allocate::Reserve => {}
             Allocate::Zero | Allocate::Punch | Allocate::ZeroKeep => {
                 let grow = how == Allocate::Zero;
-                if content.has_dirty(&(offset..end)) {
-                    if !asked.may_block {
-                        return Ok(Step::Wait(Need::Thread));
-                    }
-                    file.log_hole(&mut content, journal, offset..end, grow, now)?;
+                let lasting = content.has_dirty(&(offset..end));
+                if lasting && !asked.may_block {
+                    return Ok(Step::Wait(Need::Thread));
+                }
+                let hole = file.log_hole(&mut content, journal, offset..end, grow, now)?;
+                if lasting {
                     content = self.journal_first(file, content)?;
                 }
-                file.punch(&mut content, journal, space, offset..end, grow, now)?;
+                file.punch(&mut content, space, hole, now)?;
             }
         }
         drop(content);

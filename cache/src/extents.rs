@@ -39,6 +39,11 @@ fn decode(bytes: &[u8]) -> Result<ExtentRecord> {
         .map_err(|_| Error::new(ErrorKind::Io, "decode an extent of the index"))
 }
 
+fn put(key: Vec<u8>, record: &ExtentRecord) -> Op {
+    let value = postcard::to_stdvec(record).expect("a record is plain data");
+    Op::Put(Table::Extents, key, value)
+}
+
 /// What is present of a content by the index, and its checksums.
 pub(crate) fn load(
     index: &dyn Index,
@@ -86,17 +91,17 @@ pub(crate) fn ops(
         let first = base / limits::BLOCK;
         let blocks = first..first + limits::EXTENT / limits::BLOCK;
         let crcs = content.crcs.range(blocks);
+        let Standing { protected, used } = standing(extent);
         let record = ExtentRecord {
             present: parts
                 .iter()
                 .map(|part| ((part.start - base) as u32, (part.end - base) as u32))
                 .collect(),
             crcs: crcs.map(|(block, crc)| ((block - first) as u8, *crc)).collect(),
-            protected: standing(extent).protected,
-            used: standing(extent).used,
+            protected,
+            used,
         };
-        let value = postcard::to_stdvec(&record).expect("a record is plain data");
-        ops.push(Op::Put(Table::Extents, key(id, extent), value));
+        ops.push(put(key(id, extent), &record));
     }
     ops
 }
@@ -111,8 +116,7 @@ pub(crate) fn restamp(
     let Some(bytes) = index.get(Table::Extents, &key)? else { return Ok(None) };
     let Standing { protected, used } = standing;
     let record = ExtentRecord { protected, used, ..decode(&bytes)? };
-    let value = postcard::to_stdvec(&record).expect("a record is plain data");
-    Ok(Some(Op::Put(Table::Extents, key, value)))
+    Ok(Some(put(key, &record)))
 }
 
 /// One extent of the index, for the heat after a start.

@@ -47,11 +47,6 @@ pub(crate) struct File {
     named: AtomicBool,
 }
 
-/// What was dirty when an upload began.
-pub(crate) struct Frozen {
-    pub ranges: RangeSet,
-}
-
 /// The sets and numbers of one content.
 pub(crate) struct Content {
     pub size: u64,
@@ -66,7 +61,8 @@ pub(crate) struct Content {
     pub older: RangeSet,
     /// Zero, with a hole in the data file: ours, or the share's since an upload.
     pub zeros: RangeSet,
-    pub frozen: Option<Frozen>,
+    /// What was dirty when the upload under way began.
+    pub frozen: Option<RangeSet>,
     /// The smallest size since an upload settled on what it sends; the next base ends there.
     pub cut_since: Option<u64>,
     /// What the next change is journalled under (S1).
@@ -180,9 +176,12 @@ impl Content {
 
     /// Whether a range has bytes that the share does not have.
     pub(crate) fn has_dirty(&self, range: &Range<u64>) -> bool {
-        self.dirty.overlaps(range)
-            || self.older.overlaps(range)
-            || self.frozen.as_ref().is_some_and(|frozen| frozen.ranges.overlaps(range))
+        self.unsent().any(|ours| ours.overlaps(range))
+    }
+
+    /// The sets of bytes that the share does not have.
+    fn unsent(&self) -> impl Iterator<Item = &RangeSet> {
+        [&self.dirty, &self.older].into_iter().chain(&self.frozen)
     }
 
     /// Whether a change has to wait for another one to end.
@@ -215,11 +214,7 @@ impl Content {
         for part in self.present.intersect(range) {
             clean.insert(part);
         }
-        clean.subtract(&self.dirty);
-        clean.subtract(&self.older);
-        if let Some(frozen) = &self.frozen {
-            clean.subtract(&frozen.ranges);
-        }
+        self.unsent().for_each(|ours| clean.subtract(ours));
         clean.subtract(&self.zeros);
         clean.iter().filter_map(|part| whole_pages(part, self.size)).collect()
     }
@@ -229,20 +224,14 @@ impl Content {
     pub(crate) fn indexable(&self) -> RangeSet {
         let mut clean = self.present.clone();
         if self.touched {
-            clean.subtract(&self.dirty);
-            clean.subtract(&self.older);
-            if let Some(frozen) = &self.frozen {
-                clean.subtract(&frozen.ranges);
-            }
+            self.unsent().for_each(|ours| clean.subtract(ours));
             clean.truncate(self.base_end);
         }
         clean
     }
 
     pub(crate) fn dirty_bytes(&self) -> u64 {
-        self.dirty.total()
-            + self.older.total()
-            + self.frozen.as_ref().map_or(0, |frozen| frozen.ranges.total())
+        self.unsent().map(RangeSet::total).sum()
     }
 
     fn check_invariants(&self) {
@@ -559,7 +548,7 @@ impl File {
         content.older.truncate(size);
         content.zeros.truncate(size);
         if let Some(frozen) = &mut content.frozen {
-            frozen.ranges.truncate(size);
+            frozen.truncate(size);
         }
         content.base_end = content.base_end.min(size);
         content.cut_since = content.cut_since.map(|smallest| smallest.min(size));
@@ -594,17 +583,14 @@ impl File {
         Ok(range)
     }
 
-    /// Makes a range zeros without blocks.
+    /// Makes zeros of what `log_hole` said.
     pub(crate) fn punch(
         &self,
         content: &mut Content,
-        journal: &Journal,
         space: &Space,
         range: Range<u64>,
-        grow: bool,
         now: Timestamp,
     ) -> Result<()> {
-        let range = self.log_hole(content, journal, range, grow, now)?;
         if range.is_empty() {
             return Ok(());
         }

@@ -7,11 +7,11 @@ use crate::disk::Disk;
 use crate::error::Result;
 use crate::extents;
 use crate::file::File;
-use crate::index::{Op, Tree as Table};
+use crate::index::Op;
 use crate::journal::Record;
 use crate::limits;
 use crate::node::Node;
-use crate::start::EPOCH;
+use crate::start::epoch_mark;
 use crate::vfs::Vfs;
 use covefs_remote::Kind;
 use std::collections::HashSet;
@@ -196,8 +196,7 @@ impl Vfs {
             let _one = self.evicting.lock().unwrap_or_else(|p| p.into_inner());
             self.sync.index_epoch.fetch_add(1, Ordering::SeqCst)
         };
-        let mark = Op::Put(Table::Meta, EPOCH.to_vec(), epoch.to_le_bytes().to_vec());
-        self.index.apply(&[mark])?;
+        self.index.apply(&[epoch_mark(epoch)])?;
         self.index.flush_durable()?;
         let mut records = Vec::new();
         records.push(Record::IndexFlushed { epoch });

@@ -138,7 +138,7 @@ pub struct CheckReport {
 const FORMAT: u32 = 1;
 const CACHE_JSON: &str = "cache.json";
 /// The last epoch that the index was durably flushed in, as it says itself.
-pub(crate) const EPOCH: &[u8] = b"epoch";
+const EPOCH: &[u8] = b"epoch";
 
 /// What `cache.json` says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -498,8 +498,13 @@ fn next_json(
 fn begin_index(index: &dyn Index, journal: &Journal) -> crate::error::Result<()> {
     let epoch = journal.live(|live| live.index_epoch);
     index.clear()?;
-    index.apply(&[Op::Put(Table::Meta, EPOCH.to_vec(), epoch.to_le_bytes().to_vec())])?;
+    index.apply(&[epoch_mark(epoch)])?;
     index.flush_durable()
+}
+
+/// The change that makes the index say which epoch it was flushed in.
+pub(crate) fn epoch_mark(epoch: u64) -> Op {
+    Op::Put(Table::Meta, EPOCH.to_vec(), epoch.to_le_bytes().to_vec())
 }
 
 /// Whether the index is older than one that the journal knows to have been durable: sled may

@@ -161,14 +161,14 @@ impl Sync {
         self.ours().nodes.get(&ino).is_some_and(|ended| *ended > asked)
     }
 
-    /// Whether a change of ours to this node is under way.
-    pub(crate) fn is_under_way(&self, ino: Ino) -> bool {
-        self.is_ours(ino, u64::MAX - 1)
-    }
-
     /// The same for a place.
     pub(crate) fn is_ours_at(&self, place: &Place, asked: u64) -> bool {
         self.ours().places.get(place).is_some_and(|ended| *ended > asked)
+    }
+
+    /// Whether a change of ours to this node is under way.
+    pub(crate) fn is_under_way(&self, ino: Ino) -> bool {
+        self.is_ours(ino, u64::MAX - 1)
     }
 
     fn begin(&self, ino: Ino, places: &[Place]) {

@@ -5,7 +5,7 @@
 //! way (S4). Each conflict is journalled, logged and listed until it is dismissed.
 
 use super::plan::View;
-use super::run::Outcome;
+use super::run::{Outcome, gone};
 use crate::attr::Notice;
 use crate::error::Result;
 use crate::file::File;
@@ -201,7 +201,7 @@ impl Vfs {
         node.dirty_content |= file.is_some();
         let mut nodes = Vec::new();
         // Nothing replaces it now, and nobody removed it.
-        nodes.extend(self.no_longer_there(&mut tree, view.occupant.as_ref())?);
+        nodes.extend(gone(&mut tree, view.occupant.as_ref())?);
         nodes.push(node.clone());
         match file {
             Some(file) => {
@@ -243,12 +243,6 @@ impl Vfs {
         // `NodeGone` takes the suspicion with it; the node itself is recorded right after.
         let node = tree.need(ino)?;
         self.journal.append(&[Record::NodeGone(ino), Record::Node(Box::new(node))])
-    }
-
-    /// A node removed here whose place on the share something else has taken.
-    fn no_longer_there(&self, tree: &mut Tree, old: Option<&Node>) -> Result<Option<Node>> {
-        let Some(old) = old else { return Ok(None) };
-        Ok(tree.get(old.ino)?.map(|node| Node { base: None, ..node }))
     }
 
     /// `name-SITE.ext`, `name-SITE-2.ext`, ...: the first that is free here, cut to fit.
@@ -394,7 +388,7 @@ impl Vfs {
         let copy = path.split().map(|(dir, _)| dir.join(&name));
         node.place = Some(Place::new(place.parent, &name));
         let mut nodes = Vec::new();
-        nodes.extend(self.no_longer_there(&mut tree, view.occupant.as_ref())?);
+        nodes.extend(gone(&mut tree, view.occupant.as_ref())?);
         nodes.push(node);
         let record = self.conflict(path, copy, "the new name was taken on the share", &[]);
         self.commit(&mut tree, &nodes, vec![record], false)?;

@@ -631,8 +631,8 @@ impl Vfs {
     }
 }
 
-/// The removed node that a replace or rename put an end to on the share.
-fn gone(tree: &mut Tree, replaced: Option<&Node>) -> Result<Option<Node>> {
+/// The node whose place on the share another one has taken.
+pub(super) fn gone(tree: &mut Tree, replaced: Option<&Node>) -> Result<Option<Node>> {
     let Some(replaced) = replaced else { return Ok(None) };
     let Some(mut node) = tree.get(replaced.ino)? else { return Ok(None) };
     node.base = None;

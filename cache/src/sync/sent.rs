@@ -3,6 +3,7 @@
 //! else is believed of that node.
 
 use super::conflict::copy_name;
+use super::run::gone;
 use crate::attr::Ino;
 use crate::error::Result;
 use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
@@ -80,21 +81,21 @@ impl Vfs {
                 self.finish_rename(ino, old).await?;
                 match node {
                     Some(node) => self.moved_there(&node, sent.place, &found, replaced.as_ref()),
-                    None => self.arrived_too_late(&sent, &found, replaced),
+                    None => self.arrived_too_late(&sent, &found, replaced.as_ref()),
                 }
             }
             (SentWhat::Bytes(bytes), node) => {
                 self.finish_replace(&path, &bytes.temp, old.or(known)).await?;
                 match node.filter(|node| node.content == Some(bytes.content)) {
                     Some(node) => self.arrived(&node, &sent, bytes, &found, replaced.as_ref()),
-                    None => self.arrived_too_late(&sent, &found, replaced),
+                    None => self.arrived_too_late(&sent, &found, replaced.as_ref()),
                 }
             }
             (SentWhat::Made { .. }, Some(node)) if node.base.is_none() && !node.is_nothing() => {
                 self.in_step(&node, sent.place, &found, None)?;
                 self.times_come_last(&node)
             }
-            (SentWhat::Made { .. }, _) => self.arrived_too_late(&sent, &found, replaced),
+            (SentWhat::Made { .. }, _) => self.arrived_too_late(&sent, &found, replaced.as_ref()),
         }
     }
 
@@ -181,7 +182,7 @@ impl Vfs {
         &self,
         sent: &SentRecord,
         found: &Metadata,
-        replaced: Option<Node>,
+        replaced: Option<&Node>,
     ) -> Result<()> {
         let mut tree = self.tree();
         let ghost = self.node_from(sent.place.clone(), found);
@@ -193,10 +194,7 @@ impl Vfs {
         };
         ghost.change = self.next_change();
         let mut nodes = Vec::new();
-        if let Some(mut old) = replaced {
-            old.base = None;
-            nodes.push(old);
-        }
+        nodes.extend(gone(&mut tree, replaced)?);
         nodes.push(ghost);
         self.commit(&mut tree, &nodes, vec![Record::SentGone(sent.ino)], true)?;
         drop(tree);

@@ -5,7 +5,7 @@
 //!                              +- no -> settled: from here on changes are the next upload's (S1)
 //! ```
 
-use crate::file::{Content, File, Frozen};
+use crate::file::{Content, File};
 use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
 use crate::limits;
 use crate::node::{Node, Place};
@@ -44,7 +44,7 @@ impl Upload {
             let mut ranges = std::mem::take(&mut content.dirty);
             ranges.union_with(&std::mem::take(&mut content.older));
             content.next_generation();
-            content.frozen = Some(Frozen { ranges });
+            content.frozen = Some(ranges);
             (content.size, content.zeros.missing(&(0..content.size)))
         };
         let state = Mutex::new(Sending { rounds: 0, sent_size: size, settled: None });
@@ -60,7 +60,7 @@ impl Upload {
     pub(super) fn thaw(&self) {
         let mut content = self.file.lock();
         if let Some(frozen) = content.frozen.take() {
-            content.older.union_with(&frozen.ranges);
+            content.older.union_with(&frozen);
         }
         content.held = false;
         content.cut_since = None;
@@ -94,7 +94,7 @@ impl Upload {
         content.held = again.total() <= limits::HELD_ROUND || state.rounds >= limits::ROUNDS;
         let ranges = again.iter().collect();
         if let Some(frozen) = &mut content.frozen {
-            frozen.ranges.union_with(&again);
+            frozen.union_with(&again);
         }
         Ok(Round::Resend { size: content.size, ranges })
     }

@@ -1,7 +1,7 @@
 //! One file to the share: freeze, send under a temporary name, put in place, be in step.
 
 use super::plan::View;
-use super::run::{Outcome, settle_attrs};
+use super::run::{Outcome, gone, settle_attrs};
 use super::source::Upload;
 use crate::error::{ErrorKind, Result};
 use crate::file::File;
@@ -91,10 +91,7 @@ impl Vfs {
         let removed = || Node { place: None, content: None, ..before.clone() };
         let mut node = current.unwrap_or_else(removed);
         let mut nodes = Vec::new();
-        if let Some(mut old) = replaced.map(|old| tree.get(old.ino)).transpose()?.flatten() {
-            old.base = None;
-            nodes.push(old);
-        }
+        nodes.extend(gone(&mut tree, replaced)?);
         records.push(Record::SentGone(before.ino));
         let always = records.len();
         {

@@ -220,15 +220,11 @@ pub(super) fn remove_in(
 ) -> Outcome<()> {
     let held = place.facts_if_any()?;
     let checked = stat::check(held.as_ref(), root_dev, expect, ErrorKind::NotFound);
-    let Expect::Version(version) = expect else {
-        checked?;
-        let is_dir = held.is_some_and(|held| held.kind == Kind::Dir);
-        return unlink(place, is_dir);
+    let is_dir = held.is_some_and(|held| held.kind == Kind::Dir);
+    let version = match expect {
+        Expect::Version(version) if !is_dir => version,
+        _ => return checked.and_then(|()| unlink(place, is_dir)),
     };
-    if held.is_some_and(|held| held.kind == Kind::Dir) {
-        checked?;
-        return unlink(place, true);
-    }
     let name = format!(".~covefs-move-rm-{:016x}", version.content.file_id);
     let aside = Place { dir: place.dir.try_clone().map_err(busy)?, name: name.as_bytes() };
     if checked.is_ok() {
