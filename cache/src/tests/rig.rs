@@ -2,6 +2,9 @@
 //!
 //! Everything runs on one thread under a clock that waits for nobody, but for blocking disk work.
 
+#[path = "../../tests/harness/values.rs"]
+mod values;
+
 use crate::attr::*;
 use crate::config::{Config, MinFree};
 use crate::disk::{DirLock, Locked, MemoryDisk};
@@ -18,18 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-
-const OWNER: Owner = Owner { uid: 0, gid: 0 };
-pub const READ: OpenMode = OpenMode {
-    read: true,
-    write: false,
-    truncate: false,
-    append: false,
-    exclusive: false,
-    sync: false,
-};
-pub const WRITE: OpenMode = OpenMode { write: true, ..READ };
-pub const TRUNCATE: OpenMode = OpenMode { truncate: true, ..WRITE };
+pub use values::*;
 
 /// By the clock of the test, which costs nothing.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -93,32 +85,6 @@ impl Index for Mortal {
     }
 }
 
-pub fn path(text: &str) -> RemotePath {
-    RemotePath::parse(text.as_bytes())
-}
-
-/// Bytes that differ from place to place and from seed to seed, and are never zero.
-pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
-    let mut random = Random::seeded(seed);
-    (0..len).map(|_| random.next() as u8 | 1).collect()
-}
-
-/// Random numbers that repeat.
-pub struct Random(u64);
-
-impl Random {
-    pub fn seeded(seed: u64) -> Random {
-        Random(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
-    }
-}
-
 impl Rig {
     /// Mounted on a share with these files.
     pub fn with(files: &[(&str, Vec<u8>)]) -> Rig {
@@ -126,24 +92,7 @@ impl Rig {
         for (name, bytes) in files {
             memory.write_file(&path(name), bytes.clone());
         }
-        let config = Config {
-            cache_dir: PathBuf::from("/nowhere"),
-            share: "memory:".into(),
-            mountpoint: PathBuf::from("/nowhere"),
-            limit_bytes: 256 << 20,
-            min_free: MinFree::Bytes(0),
-            max_age: None,
-            freshness: Duration::from_millis(20),
-            site: "here".into(),
-            read_only: false,
-            sync_share: false,
-            timeout: Duration::from_secs(5),
-            debounce: Duration::from_millis(10),
-            uid: 0,
-            gid: 0,
-            file_mode: 0o644,
-            dir_mode: 0o755,
-        };
+        let config = config(PathBuf::from("/nowhere"));
         let mut rig = Rig {
             remote: Arc::new(FaultRemote::new(memory.clone())),
             memory,

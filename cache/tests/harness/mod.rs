@@ -1,6 +1,8 @@
 //! A mounted cache without a kernel: operations by path, restarts, crashes, and the share beside it.
 #![allow(dead_code)]
 
+mod values;
+
 use covefs_cache::*;
 use covefs_remote::RemotePath;
 use covefs_remote::fault::FaultRemote;
@@ -9,19 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-
-pub const OWNER: Owner = Owner { uid: 0, gid: 0 };
-pub const READ: OpenMode = OpenMode {
-    read: true,
-    write: false,
-    truncate: false,
-    append: false,
-    exclusive: false,
-    sync: false,
-};
-pub const WRITE: OpenMode = OpenMode { write: true, ..READ };
-pub const APPEND: OpenMode = OpenMode { append: true, ..WRITE };
-pub const TRUNCATE: OpenMode = OpenMode { truncate: true, ..WRITE };
+pub use values::*;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,23 +35,6 @@ struct Running {
 pub enum Index {
     Kept,
     Deleted,
-}
-
-pub fn path(text: &str) -> RemotePath {
-    RemotePath::parse(text.as_bytes())
-}
-
-/// Bytes that differ from place to place and from seed to seed, and are never zero.
-pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 32) as u8 | 1
-        })
-        .collect()
 }
 
 /// Bytes, said in short when they differ.
@@ -92,24 +65,7 @@ impl Rig {
         let memory = Arc::new(MemoryRemote::new());
         let remote = Arc::new(FaultRemote::new(memory.clone()));
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let mut config = Config {
-            cache_dir: dir.path().join("cache"),
-            share: "memory:".into(),
-            mountpoint: PathBuf::from("/nowhere"),
-            limit_bytes: 256 << 20,
-            min_free: MinFree::Bytes(0),
-            max_age: None,
-            freshness: Duration::from_millis(20),
-            site: "here".into(),
-            read_only: false,
-            sync_share: false,
-            timeout: Duration::from_secs(5),
-            debounce: Duration::from_millis(10),
-            uid: 0,
-            gid: 0,
-            file_mode: 0o644,
-            dir_mode: 0o755,
-        };
+        let mut config = config(dir.path().join("cache"));
         prepare(&memory, &mut config);
         let mut rig = Rig { memory, remote, config, dir, running: None };
         rig.start();
@@ -465,38 +421,6 @@ pub fn read_at(
             let read = tokio::time::timeout(2 * PATIENCE, read).await;
             read.unwrap_or_else(|_| panic!("a read waits for ever for {need:?}"))
         }),
-    }
-}
-
-/// Random numbers that repeat.
-pub struct Random(u64);
-
-impl Random {
-    pub fn seeded(seed: u64) -> Random {
-        Random(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
-
-    pub fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-
-    pub fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        if from.is_empty() {
-            None
-        } else {
-            Some(from[self.below(from.len() as u64) as usize].clone())
-        }
     }
 }
 
