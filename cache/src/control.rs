@@ -2,6 +2,7 @@
 
 use crate::attr::{ContentId, Ino};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fetch::Reader;
 use crate::journal::{ConflictRecord, Record};
 use crate::limits;
 use crate::node::Node;
@@ -176,9 +177,10 @@ impl Vfs {
                 (self.file_of(&mut tree, node)?, size)
             };
             self.until_ready().await;
-            self.fetch_all(&file, &|at| progress(Progress { done: done + at, total })).await?;
-            // Bytes are delivered before they are stored.
-            self.wait_file(&file, |content| content.flights.is_empty()).await;
+            self.fetch_all(&file, Reader::User, &|at| {
+                progress(Progress { done: done + at, total })
+            })
+            .await?;
             done += size;
             progress(Progress { done, total });
             let whole = file.lock().is_whole();
@@ -191,7 +193,7 @@ impl Vfs {
     }
 
     /// Waits until used bytes are counted after a start: before that nothing is stored.
-    async fn until_ready(&self) {
+    pub(crate) async fn until_ready(&self) {
         let deadline = Instant::now() + self.config.timeout;
         while !self.space.is_ready() && Instant::now() < deadline {
             tokio::time::sleep(limits::BUSY).await;

@@ -5,7 +5,7 @@
 
 use crate::attr::*;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fetch::Wanted;
+use crate::fetch::{Reader, Wanted};
 use crate::file::{Content, File};
 use crate::handle::FileHandle;
 use crate::limits;
@@ -66,7 +66,7 @@ impl Vfs {
         let handle = self.handles.file(fh)?;
         let end = handle.file.lock().size.min(offset.saturating_add(len as u64));
         self.was_read(&handle, &(offset.min(end)..end));
-        let bytes = self.read_content(&handle.file, offset, len as u64).await?;
+        let bytes = self.read_content(&handle.file, offset, len as u64, Reader::User).await?;
         self.metrics.missed(bytes.len() as u64);
         Ok(bytes)
     }

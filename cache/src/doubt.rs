@@ -47,6 +47,11 @@ impl Vfs {
     }
 }
 
+/// What a disk writes at once.
+const PAGE: u64 = 4096;
+/// Fewer zeros amid other bytes are a program's.
+const ZEROS: usize = 8;
+
 /// What is looked at.
 pub(crate) struct Doubted<'a> {
     pub disk: &'a dyn Disk,
@@ -88,7 +93,9 @@ pub(crate) fn settle(parts: Doubted<'_>, tree: &mut Tree) -> Result<()> {
             drop_made(&parts, tree, id, &node)?;
             continue;
         }
-        parts.journal.append(&verdict(&parts, id, &content, &node, Found { lost, gaps }))?;
+        let zeros = zeros(parts.disk, id, &content.suspect)?;
+        let found = Found { lost, gaps, zeros };
+        parts.journal.append(&verdict(&parts, id, &content, &node, found))?;
         if let Some(settled) = parts.journal.live(|live| live.contents.get(&id).cloned()) {
             redo(parts.disk, id, &settled)?;
         }
@@ -126,6 +133,35 @@ fn stored(disk: &dyn Disk, id: ContentId) -> Result<Option<RangeSet>> {
     stored.map(Some).map_err(|error| Error::disk("look at a data file", error))
 }
 
+/// Where a page that was lost shows: it is as it was when it was last synced, with zeros for what
+/// was written into it since. Zeros that a program wrote look the same, but seldom come alone.
+fn zeros(disk: &dyn Disk, id: ContentId, within: &RangeSet) -> Result<RangeSet> {
+    let mut zeros = RangeSet::new();
+    let Some(stored) = stored(disk, id)? else { return Ok(zeros) };
+    let failed = |error| Error::disk("look at a data file", error);
+    let data = disk.open(&data_path(id), false).map_err(failed)?;
+    let mut page = [0; PAGE as usize];
+    for range in stored.intersection(within).iter() {
+        let mut start = range.start;
+        while start < range.end {
+            let end = range.end.min((start / PAGE + 1) * PAGE);
+            let bytes = &mut page[..(end - start) as usize];
+            let len = data.read_at(bytes, start).map_err(failed)?;
+            let mut at = 0;
+            for run in bytes[..len].chunk_by(|one, next| (*one == 0) == (*next == 0)) {
+                let at_edge = at == 0 || at + run.len() == len;
+                if run[0] == 0 && (at_edge || run.len() >= ZEROS) {
+                    let first = start + at as u64;
+                    zeros.insert(first..first + run.len() as u64);
+                }
+                at += run.len();
+            }
+            start = end;
+        }
+    }
+    Ok(zeros)
+}
+
 /// Ranges that are neither ours nor the base's; only a journal that lost its end has any.
 fn gaps(content: &LiveContent, node: Option<&Node>) -> RangeSet {
     let mut covered = content.dirty();
@@ -138,12 +174,16 @@ fn gaps(content: &LiveContent, node: Option<&Node>) -> RangeSet {
 /// A new file of which nothing is left never was; what it was to replace on the share stays.
 fn drop_made(parts: &Doubted<'_>, tree: &mut Tree, id: ContentId, node: &Node) -> Result<()> {
     tracing::warn!(ino = node.ino.0, "a new file lost all its bytes: it is dropped");
+    // What was renamed from there goes on to its new name.
     let replaced = parts.journal.live(|live| replaced(live, node).cloned());
-    let mut records = vec![Record::NodeGone(node.ino), Record::ContentGone(id)];
+    let replaced = replaced.filter(|old| old.place.is_none());
+    // Had its upload arrived, the share has it as a file of its own, and nobody removed it.
+    let mut records =
+        vec![Record::NodeGone(node.ino), Record::ContentGone(id), Record::SentGone(node.ino)];
     records.extend(replaced.iter().map(|old| Record::NodeGone(old.ino)));
     parts.journal.append(&records)?;
     tree.erase(node.ino)?;
-    let Some(mut old) = replaced.filter(|old| old.place.is_none()) else { return Ok(()) };
+    let Some(mut old) = replaced else { return Ok(()) };
     let Some(base) = &mut old.base else { return Ok(()) };
     // Another version than any: the next listing brings it as it is now.
     base.version = Default::default();
@@ -159,7 +199,10 @@ fn drop_made(parts: &Doubted<'_>, tree: &mut Tree, id: ContentId, node: &Node) -
 struct Found {
     /// Ours, and a hole now.
     lost: RangeSet,
+    /// Neither ours nor the base's.
     gaps: RangeSet,
+    /// Not synced, and zeros in a page that has other bytes.
+    zeros: RangeSet,
 }
 
 fn verdict(
@@ -169,7 +212,7 @@ fn verdict(
     node: &Node,
     found: Found,
 ) -> Vec<Record> {
-    let Found { lost, gaps } = found;
+    let Found { lost, gaps, mut zeros } = found;
     let mut records = Vec::new();
     let generation = content.generations.keys().last().copied().unwrap_or(1);
     let (size, mtime) = (content.size, content.mtime);
@@ -182,6 +225,8 @@ fn verdict(
     suspect.union_with(&missing);
     suspect.subtract(&of_base);
     missing.subtract(&of_base);
+    zeros.subtract(&of_base);
+    missing.union_with(&zeros);
     records.push(Record::Settled { content: id, lost: of_base.iter().map(Into::into).collect() });
     // A fetch may fill the page that they are in: what is a hole now is written down.
     for gap in missing.iter() {

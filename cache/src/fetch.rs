@@ -106,6 +106,16 @@ pub(crate) enum Wanted {
     Ahead,
 }
 
+/// Who reads, when the share no longer has the version that the bytes are of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reader {
+    /// Follows the file to its new version.
+    User,
+    /// A step of the sync, which finds out itself what became of the base. It must not wait for
+    /// the change under way: that is itself.
+    Sync,
+}
+
 impl Vfs {
     /// Reads a range of a content, fetching what is not here; ends at the size (R3).
     pub(crate) async fn read_content(
@@ -113,17 +123,7 @@ impl Vfs {
         file: &Arc<File>,
         offset: u64,
         len: u64,
-    ) -> Result<Vec<u8>> {
-        self.read_as(file, offset, len, false).await
-    }
-
-    /// The same for a reader, or for an upload, which finds out itself what became of its base.
-    pub(crate) async fn read_as(
-        &self,
-        file: &Arc<File>,
-        offset: u64,
-        len: u64,
-        upload: bool,
+        reader: Reader,
     ) -> Result<Vec<u8>> {
         let deadline = Instant::now() + self.config.timeout;
         let mut moved = 0;
@@ -134,7 +134,7 @@ impl Vfs {
                 Err(kind) => kind,
             };
             match error {
-                RemoteKind::VersionChanged | RemoteKind::NotFound if upload => {
+                RemoteKind::VersionChanged | RemoteKind::NotFound if reader == Reader::Sync => {
                     return Err(Error::new(ErrorKind::Stale, "read the base of an upload"));
                 }
                 RemoteKind::VersionChanged | RemoteKind::NotFound if Instant::now() < deadline => {
@@ -404,10 +404,12 @@ impl Vfs {
         Ok(())
     }
 
-    /// Fetches all of a content that is not here; for hydration and for what is edited (D5).
+    /// Fetches all of a content that is not here, and stores what there is room for; for hydration
+    /// and for what is edited (D5).
     pub(crate) async fn fetch_all(
         &self,
         file: &Arc<File>,
+        reader: Reader,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<()> {
         let mut at = 0;
@@ -417,12 +419,15 @@ impl Vfs {
                 let missing = content.present.missing(&(at.min(content.size)..content.size));
                 missing.first().cloned()
             };
-            let Some(part) = next else { return Ok(()) };
+            let Some(part) = next else { break };
             progress(part.start);
             let end = part.end.min(part.start + limits::FLIGHT);
-            self.read_content(file, part.start, end - part.start).await?;
+            self.read_content(file, part.start, end - part.start, reader).await?;
             at = end;
         }
+        // Bytes are delivered before they are stored.
+        self.wait_file(file, |content| content.flights.is_empty()).await;
+        Ok(())
     }
 
     fn path_of(&self, file: &File) -> covefs_remote::RemotePath {

@@ -4,6 +4,7 @@ use crate::attr::{ContentId, Ino, Notice};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extents;
+use crate::fetch::Reader;
 use crate::file::{Content, File, data_path};
 use crate::journal::{ByteRange, Record};
 use crate::limits;
@@ -284,7 +285,7 @@ impl Vfs {
         }
         let (vfs, file) = (self.arc(), file.clone());
         self.spawn("fetch base", async move {
-            if let Err(error) = vfs.fetch_all(&file, &|_| ()).await {
+            if let Err(error) = vfs.fetch_all(&file, Reader::User, &|_| ()).await {
                 tracing::debug!(%error, content = file.id.0, "the rest of an edited file");
             }
         });

@@ -1,4 +1,5 @@
 //! The crate as a whole on a disk and an index that lose power: what no test from outside can do.
 
 mod cuts;
+mod power;
 mod rig;

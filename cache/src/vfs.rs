@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::{DirLock, Disk};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fetch::Reader;
 use crate::file::File;
 use crate::files::Files;
 use crate::freshness::{Listings, Reach};
@@ -294,7 +295,9 @@ impl Vfs {
             Need::Bytes(content, offset, len) => {
                 let file = self.files.get(content);
                 let file = file.ok_or_else(|| Error::new(ErrorKind::Stale, "find the content"))?;
-                self.read_content(&file, offset, len.min(limits::FLIGHT)).await.map(drop)
+                self.read_content(&file, offset, len.min(limits::FLIGHT), Reader::User)
+                    .await
+                    .map(drop)
             }
             Need::Space(bytes) => self.wait_space(asked, bytes).await,
             Need::Unheld(content) => {

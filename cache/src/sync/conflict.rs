@@ -8,10 +8,12 @@ use super::plan::View;
 use super::run::{Outcome, gone};
 use crate::attr::Notice;
 use crate::error::Result;
+use crate::fetch::Reader;
 use crate::file::File;
 use crate::journal::{ConflictRecord, Record};
 use crate::limits;
 use crate::node::{Node, Place};
+use crate::ranges::RangeSet;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{
@@ -177,6 +179,28 @@ impl Vfs {
         })
     }
 
+    /// The same for a node that moves on to `copy`. A copy whose name was taken too before it
+    /// reached the share is one conflict: what it is a copy of, and what is missing in it, stays.
+    fn conflict_again(
+        &self,
+        node: &Node,
+        path: RemotePath,
+        copy: Option<RemotePath>,
+        why: &str,
+        mut missing: RangeSet,
+    ) -> Vec<Record> {
+        let at_path =
+            |conflict: &&ConflictRecord| *conflict.copy.as_ref().unwrap_or(&conflict.path) == path;
+        let earlier = self.journal.live(|live| live.conflicts.values().find(at_path).cloned());
+        let Some(earlier) = earlier.filter(|_| node.base.is_none()) else {
+            return vec![self.conflict(path, copy, why, &missing.iter().collect::<Vec<_>>())];
+        };
+        missing.union_with(&earlier.missing.iter().map(|gap| gap.0..gap.1).collect());
+        let missing: Vec<Range<u64>> = missing.iter().collect();
+        let record = self.conflict(earlier.path, copy, &earlier.reason, &missing);
+        vec![Record::ConflictDismissed(earlier.id), record]
+    }
+
     /// Ours leaves the name to what the share has there, and goes up beside it.
     pub(super) async fn step_aside(
         &self,
@@ -195,6 +219,7 @@ impl Vfs {
         let name = self.free_name(&mut tree, place)?;
         let path = tree.path(node.ino)?.unwrap_or_default();
         let copy = path.split().map(|(dir, _)| dir.join(&name));
+        let before = node.clone();
         node.place = Some(Place::new(place.parent, &name));
         node.change = self.next_change();
         node.base = None;
@@ -210,14 +235,13 @@ impl Vfs {
                 let lost = self.journal.live(|live| Some(live.contents.get(&file.id)?.missing()));
                 let mut missing = lost.unwrap_or_default();
                 missing.union_with(&gaps.iter().cloned().collect());
-                let missing: Vec<Range<u64>> = missing.iter().collect();
-                records.push(self.conflict(path, copy, why, &missing));
+                records.extend(self.conflict_again(&before, path, copy, why, missing));
                 self.commit(&mut tree, &nodes, records, false)?;
                 file.lose_base(&mut content, &self.space, &gaps)?;
             }
             None => {
-                let record = self.conflict(path, copy, why, &[]);
-                self.commit(&mut tree, &nodes, vec![record], false)?;
+                let records = self.conflict_again(&before, path, copy, why, RangeSet::default());
+                self.commit(&mut tree, &nodes, records, false)?;
             }
         }
         self.no_longer_suspect(&mut tree, node.ino)?;
@@ -278,7 +302,7 @@ impl Vfs {
         let mut at = 0;
         while let Some(chunk) = theirs.next().await {
             let chunk = chunk.map_err(crate::error::Error::from)?;
-            let ours = self.read_content(file, at, chunk.len() as u64).await?;
+            let ours = self.read_content(file, at, chunk.len() as u64, Reader::Sync).await?;
             if ours != chunk[..] {
                 return Ok(false);
             }

@@ -4,6 +4,7 @@ use super::plan::{Action, ContentView, View, plan, replaces};
 use super::{Failure, Sync};
 use crate::attr::Ino;
 use crate::error::{Error, Result};
+use crate::fetch::Reader;
 use crate::journal::{Record, SentWhat};
 use crate::limits;
 use crate::names::OUR_PREFIX;
@@ -313,7 +314,7 @@ impl Vfs {
         let Some(file) = node.content.and_then(|id| self.files.get(id)) else {
             return Ok(Outcome::Again);
         };
-        self.fetch_all(&file, &|_| ()).await?;
+        self.fetch_all(&file, Reader::User, &|_| ()).await?;
         // Too big to keep whole: it goes when it is closed.
         let kept = file.lock().is_whole();
         Ok(if kept { Outcome::Again } else { Outcome::Later(limits::RETRY_FIRST) })
@@ -326,7 +327,7 @@ impl Vfs {
             let content = file.lock();
             content.handles > 0 && content.size <= self.space.limit() / 4
         };
-        if wanted && let Err(error) = self.fetch_all(&file, &|_| ()).await {
+        if wanted && let Err(error) = self.fetch_all(&file, Reader::Sync, &|_| ()).await {
             tracing::warn!(%error, ino = old.ino.0, "open handles lose the bytes of a replaced file");
         }
     }
@@ -397,6 +398,7 @@ impl Vfs {
             return Ok(Outcome::WaitFor(place.parent));
         };
         self.will_send(node.ino, place.clone(), SentWhat::Move)?;
+        self.durable().await?;
         match self.remote.rename(&from, &base.version, &to, expect).await {
             Ok(metadata) => {
                 self.moved_there(node, place, &metadata, view.occupant.as_ref())?;
@@ -421,6 +423,7 @@ impl Vfs {
         let aside = Place::new(self.aside_of(node, &from)?, &name);
         let to = self.tree().remote_path_of(&aside)?.unwrap_or_default();
         self.will_send(node.ino, aside.clone(), SentWhat::Move)?;
+        self.durable().await?;
         match self.remote.rename(&from, &base.version, &to, Expect::Absent).await {
             Ok(moved) => {
                 self.moved_there(node, aside, &moved, None)?;
@@ -503,6 +506,7 @@ impl Vfs {
             self.forget_base(node.ino)?;
             return Ok(Outcome::Done);
         };
+        self.durable().await?;
         match self.remote.remove(&path, Expect::Version(version)).await {
             Ok(()) => {
                 self.forget_base(node.ino)?;

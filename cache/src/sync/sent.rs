@@ -5,7 +5,7 @@
 use super::conflict::copy_name;
 use super::run::gone;
 use crate::attr::Ino;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
 use crate::node::{Node, Place};
 use crate::vfs::Vfs;
@@ -16,6 +16,17 @@ impl Vfs {
     pub(super) fn will_send(&self, ino: Ino, place: Place, what: SentWhat) -> Result<()> {
         let sent = SentRecord { ino, place, what };
         self.journal.append_freeing(&[Record::Sent(Box::new(sent))])
+    }
+
+    /// Before the share changes, all that led to it is durable: a power cut must not take this site
+    /// back to what the share no longer has, an old name or bytes that were replaced.
+    pub(super) async fn durable(&self) -> Result<()> {
+        let vfs = self.arc();
+        let synced = tokio::task::spawn_blocking(move || vfs.journal.sync()).await;
+        synced.map_err(|error| {
+            let failed = Error::new(ErrorKind::Io, "make the journal durable");
+            Error { source: Some(Box::new(error)), ..failed }
+        })?
     }
 
     /// The outcome is known: it was not made.

@@ -5,6 +5,7 @@
 //!                              +- no -> settled: from here on changes are the next upload's (S1)
 //! ```
 
+use crate::fetch::Reader;
 use crate::file::{Content, File};
 use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
 use crate::limits;
@@ -111,10 +112,13 @@ impl Upload {
                 temp: self.temp.clone(),
             }),
         }));
-        self.vfs.journal.append_freeing(&[sent]).map_err(|error| {
-            Error::new(ErrorKind::Source, "journal an upload", &Default::default()).caused_by(error)
-        })
+        self.vfs.journal.append_freeing(&[sent]).map_err(unsaid)
     }
+}
+
+/// The journal does not know of an upload, so it is not made.
+fn unsaid(error: crate::error::Error) -> Error {
+    Error::new(ErrorKind::Source, "journal an upload", &Default::default()).caused_by(error)
 }
 
 /// What the upload sets beside the bytes: all of a new node, else what is dirty.
@@ -144,7 +148,7 @@ impl Source for Upload {
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         let len = range.end - range.start;
-        let read = self.vfs.read_as(&self.file, range.start, len, true).await;
+        let read = self.vfs.read_content(&self.file, range.start, len, Reader::Sync).await;
         let mut bytes = read.map_err(|error| {
             Error::new(ErrorKind::Source, "read what to upload", &Default::default())
                 .caused_by(error)
@@ -155,6 +159,10 @@ impl Source for Upload {
     }
 
     async fn next_round(&self) -> Result<Round> {
-        self.round()
+        let round = self.round()?;
+        if matches!(round, Round::Settled(_)) {
+            self.vfs.durable().await.map_err(unsaid)?;
+        }
+        Ok(round)
     }
 }

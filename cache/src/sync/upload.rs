@@ -4,6 +4,7 @@ use super::plan::View;
 use super::run::{Outcome, gone, settle_attrs};
 use super::source::Upload;
 use crate::error::{ErrorKind, Result};
+use crate::fetch::Reader;
 use crate::file::File;
 use crate::journal::Record;
 use crate::limits;
@@ -20,7 +21,9 @@ impl Vfs {
         let path = self.remote_path(&place)?;
         if self.journal.live(|live| live.suspects.contains(&node.ino)) {
             // A power cut may have taken bytes of it: it never replaces (J6).
-            self.complete(node).await?;
+            if !self.complete(node).await? {
+                return Ok(Outcome::Later(limits::RETRY_FIRST));
+            }
             return self.step_aside(view, &place, "lost bytes in a power cut", None).await;
         }
         let file = {
@@ -60,16 +63,22 @@ impl Vfs {
         }
     }
 
-    /// Fetches what the share has of a file that is about to lose its base, as well as it goes.
-    async fn complete(&self, node: &Node) -> Result<()> {
+    /// Fetches what the share has of a file that is about to lose its base; `false`: there is no
+    /// room for it now. What the share no longer has, and what is too big, stays missing.
+    async fn complete(&self, node: &Node) -> Result<bool> {
         let file = self.bytes_of(&mut self.tree(), node)?;
-        let Some(file) = file else { return Ok(()) };
+        let Some(file) = file else { return Ok(true) };
         if file.lock().size > self.space.limit() / 4 {
-            return Ok(());
+            return Ok(true);
         }
-        match self.fetch_all(&file, &|_| ()).await {
+        self.until_ready().await;
+        match self.fetch_all(&file, Reader::Sync, &|_| ()).await {
+            Ok(()) => Ok(file.lock().is_whole()),
             Err(error) if error.kind == ErrorKind::Offline => Err(error),
-            _ => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, ino = node.ino.0, "the rest of a file is not to be had");
+                Ok(true)
+            }
         }
     }
 

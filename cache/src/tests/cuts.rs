@@ -233,3 +233,44 @@ fn what_began_again_is_not_taken_for_the_old_version() {
     let read = rig.read("f");
     assert!(read.as_ref().is_err() || read.as_ref().unwrap() == &old, "bytes of two versions");
 }
+
+/// A file lost bytes of an edit in a power cut, and was changed on the share meanwhile. The sync
+/// waited for its own step to end before it believed that, half a minute, and all others with it.
+#[test]
+fn a_copy_does_not_wait_for_a_base_that_is_gone() {
+    each_fate(|seed| {
+        let mut rig = Rig::with(&[("f", pattern(1, 300_000))]);
+        rig.find("f").unwrap();
+        rig.remote.offline(true);
+        rig.edit("f", 100_000, &pattern(2, 9_000)).unwrap();
+        rig.journal_is_durable();
+        rig.stop();
+        rig.disk.power_loss(seed);
+        rig.index.lose_unflushed(seed);
+        rig.memory.write_file(&path("f"), pattern(3, 200_000));
+        rig.start();
+        let before = rig.now();
+        rig.sync().unwrap();
+        assert!(rig.now() - before < rig.config.timeout / 2, "fate {seed}: it waited");
+        same(&rig.there("f").unwrap(), &pattern(3, 200_000), seed);
+    });
+}
+
+/// Before anything could be stored, a start sent the copies of what a power cut had damaged: what
+/// the share has of them was left out.
+#[test]
+fn a_copy_holds_what_the_share_still_has() {
+    each_fate(|seed| {
+        let old = pattern(1, 300_000);
+        let mut rig = Rig::with(&[("f", old.clone())]);
+        rig.find("f").unwrap();
+        rig.remote.offline(true);
+        rig.edit("f", 100_000, &pattern(2, 9_000)).unwrap();
+        rig.journal_is_durable();
+        rig.cut(seed);
+        rig.sync().unwrap();
+        let copy = rig.there("f-here").unwrap_or_else(|| rig.there("f").unwrap());
+        same(&copy[..100_000], &old[..100_000], seed);
+        same(&copy[109_000..], &old[109_000..], seed);
+    });
+}

@@ -17,10 +17,12 @@ use covefs_remote::attempt::{AttemptConfig, Guarded};
 use covefs_remote::fault::FaultRemote;
 use covefs_remote::memory::MemoryRemote;
 use covefs_remote::{Remote, RemotePath};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 pub use values::*;
 
 /// By the clock of the test, which costs nothing.
@@ -170,6 +172,11 @@ impl Rig {
         self.running.as_ref().unwrap().0.block_on(limited).expect("it never ends")
     }
 
+    /// By the clock of the test.
+    pub fn now(&self) -> Instant {
+        self.wait(async { Instant::now() })
+    }
+
     pub fn pause(&self, time: Duration) {
         self.wait(async { tokio::time::sleep(time).await });
     }
@@ -282,13 +289,27 @@ impl Rig {
         self.ask(|vfs, asked| vfs.rename(asked, Ino::ROOT, from, Ino::ROOT, to, mode))
     }
 
+    pub fn rm(&self, name: &str) -> Result<()> {
+        self.ask(|vfs, asked| vfs.unlink(asked, Ino::ROOT, name.as_bytes()))
+    }
+
     pub fn evict(&self, name: &str) -> Result<u64> {
         self.wait(self.vfs().evict(&path(name)))
     }
 
-    /// Everything is on the share.
+    /// Everything is on the share, unless the machine dies first.
     pub fn sync(&self) -> Result<()> {
-        self.wait(self.vfs().sync_wait(&|_| ()))
+        let dead = async {
+            while !self.disk.is_killed() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        self.wait(async {
+            tokio::select! {
+                synced = self.vfs().sync_wait(&|_| ()) => synced,
+                () = dead => Err(Error::new(ErrorKind::Io, "wait for a dead machine")),
+            }
+        })
     }
 
     /// All names but directories, as the user sees them.
@@ -311,6 +332,13 @@ impl Rig {
     /// The bytes the share has under a name.
     pub fn there(&self, name: &str) -> Option<Vec<u8>> {
         self.memory.read_file(&path(name)).map(|bytes| bytes.to_vec())
+    }
+
+    /// All names in the share's root.
+    pub fn listed_there(&self) -> BTreeSet<String> {
+        let tree = self.memory.tree();
+        let paths = tree.keys().filter(|path| !path.is_root());
+        paths.map(|path| path.to_string().trim_start_matches('/').to_owned()).collect()
     }
 }
 
