@@ -298,20 +298,25 @@ impl Tree {
             if known(ino) {
                 continue;
             }
-            self.index.apply(&[Op::Delete(Table::Meta, key)])?;
-            if let Some(node) = self.get(ino)? {
-                self.erase(ino)?;
-                lost.push(node);
+            match self.get(ino)? {
+                Some(node) => lost.push(node),
+                None => self.index.apply(&[Op::Delete(Table::Meta, key)])?,
             }
         }
-        let count = lost.len();
-        for mut node in lost {
+        // In this order: what a crash leaves of it is found again, or asked for again.
+        for node in &lost {
             for place in node.place.iter().chain(node.base.as_ref().map(|base| &base.place)) {
                 if let Some(mut dir) = self.get(place.parent)? {
                     dir.listed = false;
                     self.store(&[dir])?;
                 }
             }
+        }
+        for node in &lost {
+            self.erase(node.ino)?;
+        }
+        let count = lost.len();
+        for mut node in lost {
             let Some(base) = &mut node.base else { continue };
             if self.child(base.place.parent, &base.place.name)?.is_some() {
                 continue;

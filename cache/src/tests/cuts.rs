@@ -274,3 +274,23 @@ fn a_copy_holds_what_the_share_still_has() {
         same(&copy[109_000..], &old[109_000..], seed);
     });
 }
+
+/// A new file had reached the index and not the journal. The next start forgot it in two steps, and
+/// the power went between them: a name that the share never had stayed for good.
+#[test]
+fn what_the_index_alone_knew_is_forgotten_in_spite_of_a_second_cut() {
+    each_fate(|seed| {
+        let mut rig = Rig::with(&[("f", pattern(1, 9_000))]);
+        assert_eq!(rig.names(), ["f"]);
+        rig.remote.offline(true);
+        let fh = rig.create("new", WRITE).unwrap();
+        rig.close(fh);
+        rig.index_is_durable();
+        rig.cut(seed);
+        rig.cut(seed + 1);
+        rig.sync().unwrap();
+        for name in rig.names() {
+            assert!(rig.there(&name).is_some(), "fate {seed}: {name} is nowhere");
+        }
+    });
+}
