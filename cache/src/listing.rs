@@ -205,7 +205,7 @@ impl Vfs {
         let Some(node) = tree.base_child(&place)? else {
             return self.take_new(tree, place, metadata, asked);
         };
-        if self.sync.is_ours(node.ino, asked) {
+        if self.is_ours(node.ino, asked) {
             return Ok(());
         }
         let Some(base) = node.base.clone() else { return Ok(()) };
@@ -406,8 +406,10 @@ impl Vfs {
     ) -> Result<()> {
         let occupied = tree.child(place.parent, &place.name)?.is_some();
         // A name of ours stands there: its upload finds theirs and sorts it out. And what moved or
-        // was made by us since the question was sent is no news.
-        if occupied || self.sync.is_ours_at(&place, asked) {
+        // was made by us since the question was sent is no news; what may have been is asked for.
+        let may_be_ours =
+            || self.journal.live(|live| live.sent.values().any(|sent| sent.place == place));
+        if occupied || self.sync.is_ours_at(&place, asked) || may_be_ours() {
             return Ok(());
         }
         let node = self.node_from(place.clone(), metadata);
@@ -416,10 +418,16 @@ impl Vfs {
         Ok(())
     }
 
+    /// Whether a listing says nothing of this node: a change of ours ended since the question was
+    /// sent, or we do not know yet whether one was made (S4).
+    fn is_ours(&self, ino: Ino, asked: u64) -> bool {
+        self.sync.is_ours(ino, asked) || self.journal.live(|live| live.sent.contains_key(&ino))
+    }
+
     /// The share no longer has this node where it had it. What is dirty, or above something
     /// dirty, lives on as made here (S6); the rest goes with all below it.
     pub(crate) fn take_gone(&self, tree: &mut Tree, node: Node, asked: u64) -> Result<()> {
-        if self.sync.is_ours(node.ino, asked) || node.ino == Ino::ROOT {
+        if self.is_ours(node.ino, asked) || node.ino == Ino::ROOT {
             return Ok(());
         }
         self.gone(tree, node).map(drop)

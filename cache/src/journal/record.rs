@@ -4,7 +4,7 @@ use crate::attr::{ContentId, Ino};
 use crate::journal::live::LiveContent;
 use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
-use covefs_remote::{RemotePath, Timestamp};
+use covefs_remote::{RemotePath, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -99,6 +99,8 @@ pub(crate) enum SentWhat {
         target: Option<Vec<u8>>,
         mtime: Timestamp,
     },
+    /// To remove it, if it is of this version.
+    Removed(Version),
 }
 
 /// What an upload holds, and how the share would show it.

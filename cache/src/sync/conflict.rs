@@ -38,7 +38,7 @@ fn is_mismatch(kind: RemoteKind) -> bool {
 
 impl Vfs {
     /// An error that says nothing of the tree: tried again, later.
-    fn retry(&self, error: RemoteError) -> Result<Outcome> {
+    pub(super) fn retry<T>(&self, error: RemoteError) -> Result<T> {
         self.reach.failed(error.kind);
         Err(error.into())
     }

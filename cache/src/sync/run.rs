@@ -506,13 +506,22 @@ impl Vfs {
             self.forget_base(node.ino)?;
             return Ok(Outcome::Done);
         };
+        if let Some(base) = node.base.as_ref().filter(|_| node.kind != Kind::Dir) {
+            // Cut off in the middle, a removal may leave the bytes under a name of the share's.
+            self.will_send(node.ino, base.place.clone(), SentWhat::Removed(version))?;
+        }
         self.durable().await?;
         match self.remote.remove(&path, Expect::Version(version)).await {
             Ok(()) => {
                 self.forget_base(node.ino)?;
                 Ok(Outcome::Done)
             }
-            Err(error) => self.resolve_removal(node, &path, error).await,
+            // Whether it was made nobody knows: the next step asks first.
+            Err(error) if error.kind.is_transient() => self.retry(error),
+            Err(error) => {
+                self.was_not_made(node.ino)?;
+                self.resolve_removal(node, &path, error).await
+            }
         }
     }
 
@@ -525,7 +534,11 @@ impl Vfs {
         if node.place.is_none() {
             node.dirty_content = false;
         }
-        self.commit(&mut tree, &[node.clone()], Vec::new(), true)?;
+        let removed = self.journal.live(|live| {
+            live.sent.get(&ino).is_some_and(|sent| matches!(sent.what, SentWhat::Removed(_)))
+        });
+        let known = removed.then_some(Record::SentGone(ino)).into_iter().collect();
+        self.commit(&mut tree, &[node.clone()], known, true)?;
         if let Some(id) = node.content.filter(|_| node.is_nothing()) {
             let open = self.files.get(id).is_some_and(|file| file.lock().handles > 0);
             if !open {

@@ -58,6 +58,9 @@ impl Vfs {
 
     async fn resolve(&self, ino: Ino, sent: SentRecord) -> Result<()> {
         let path = self.tree().remote_path_of(&sent.place)?;
+        if let SentWhat::Removed(version) = sent.what {
+            return self.finish_removal(ino, path, version).await;
+        }
         let found = match &path {
             Some(path) => match self.remote.stat(path).await {
                 Ok(found) => Some(found),
@@ -82,6 +85,7 @@ impl Vfs {
                 found.kind == Kind::Dir && found.mtime == *mtime
             }
             SentWhat::Made { target, .. } => found.target == *target,
+            SentWhat::Removed(_) => false,
         });
         let (Some(path), Some(found)) = (path, ours) else { return self.was_not_made(ino) };
         tracing::info!(ino = ino.0, "a change whose answer was lost had been made");
@@ -107,6 +111,28 @@ impl Vfs {
                 self.times_come_last(&node)
             }
             (SentWhat::Made { .. }, _) => self.arrived_too_late(&sent, &found, replaced.as_ref()),
+            (SentWhat::Removed(_), _) => Ok(()),
+        }
+    }
+
+    /// Asks for the removal once more: only so goes what a cut-off one has moved aside, which
+    /// neither a listing nor the name shows.
+    async fn finish_removal(
+        &self,
+        ino: Ino,
+        path: Option<RemotePath>,
+        version: Version,
+    ) -> Result<()> {
+        let Some(path) = path else { return self.was_not_made(ino) };
+        let made = match self.remote.remove(&path, Expect::Version(version)).await {
+            Ok(()) => true,
+            Err(error) if error.kind.is_transient() => return self.retry(error),
+            Err(error) => error.kind.existence() == Existence::Gone,
+        };
+        let node = self.tree().get(ino)?.filter(|node| node.place.is_none());
+        match node.and_then(|node| node.base) {
+            Some(base) if made && base.version == version => self.forget_base(ino),
+            _ => self.was_not_made(ino),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Power cuts at a chosen moment: each test tells one story.
 
 use super::rig::*;
-use covefs_remote::ErrorKind;
+use crate::limits;
 use covefs_remote::fault::{Fault, Rule};
+use covefs_remote::{ErrorKind, Remote};
 use std::time::Duration;
 
 /// So many power cuts, each with its own fate for what was not synced.
@@ -293,4 +294,29 @@ fn what_the_index_alone_knew_is_forgotten_in_spite_of_a_second_cut() {
             assert!(rig.there(&name).is_some(), "fate {seed}: {name} is nowhere");
         }
     });
+}
+
+/// Killed in the middle of a removal, whose file stood aside for a moment. The next start listed the
+/// directory, took the name for gone and had nothing more to remove: the file stayed there, hidden.
+#[test]
+fn a_removal_that_was_cut_off_is_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f");
+    std::fs::write(&file, pattern(1, 9_000)).unwrap();
+    let mut rig = Rig::on_dir(dir.path());
+    let id = rig.wait(rig.remote.stat(&path("f"))).unwrap().version.content.file_id;
+    rig.find("f").unwrap();
+    rig.remote.inject(Rule::new("remove", Fault::Before(ErrorKind::Busy)));
+    rig.rm("f").unwrap();
+    rig.pause(Duration::from_secs(20));
+    assert!(rig.remote.requests("remove") > 0);
+    rig.stop();
+    std::fs::rename(&file, dir.path().join(format!(".~covefs-move-rm-{id:016x}"))).unwrap();
+    rig.start();
+    // Between two attempts.
+    rig.pause(rig.config.timeout + limits::RETRY_FIRST / 2);
+    assert_eq!(rig.names(), [""; 0]);
+    rig.remote.heal();
+    rig.sync().unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -15,10 +15,11 @@ use crate::step::{Asked, Step};
 use crate::vfs::{Site, Vfs};
 use covefs_remote::attempt::{AttemptConfig, Guarded};
 use covefs_remote::fault::FaultRemote;
+use covefs_remote::local::LocalRemote;
 use covefs_remote::memory::MemoryRemote;
 use covefs_remote::{Remote, RemotePath};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -30,7 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A machine with a cache, and the share.
 pub struct Rig {
+    /// The share, if it is one of memory.
     pub memory: Arc<MemoryRemote>,
+    share: Arc<dyn Remote>,
     pub remote: Arc<FaultRemote>,
     pub disk: MemoryDisk,
     pub index: Arc<MemoryIndex>,
@@ -94,13 +97,23 @@ impl Rig {
         for (name, bytes) in files {
             memory.write_file(&path(name), bytes.clone());
         }
-        let config = config(PathBuf::from("/nowhere"));
+        Rig::over(memory.clone(), memory)
+    }
+
+    /// The same on a directory.
+    pub fn on_dir(root: &Path) -> Rig {
+        let local = LocalRemote::open(root.to_owned()).unwrap();
+        Rig::over(Arc::new(local), Arc::default())
+    }
+
+    fn over(share: Arc<dyn Remote>, memory: Arc<MemoryRemote>) -> Rig {
         let mut rig = Rig {
-            remote: Arc::new(FaultRemote::new(memory.clone())),
+            remote: Arc::new(FaultRemote::new(share.clone())),
+            share,
             memory,
             disk: MemoryDisk::new(u64::MAX),
             index: Arc::new(MemoryIndex::new()),
-            config,
+            config: config(PathBuf::from("/nowhere")),
             starts: 0,
             lock: tempfile::tempdir().unwrap(),
             running: None,
@@ -133,7 +146,7 @@ impl Rig {
         let attempts = AttemptConfig { timeout: self.config.timeout, ..AttemptConfig::default() };
         let vfs = runtime.block_on(async {
             let guarded = Arc::new(Guarded::new(self.remote.clone(), attempts));
-            let identity = self.memory.identity().await.unwrap();
+            let identity = self.share.identity().await.unwrap();
             let vfs = Vfs::start_on(kept, self.config.clone(), guarded, identity, online);
             let vfs = vfs.await.unwrap();
             while !vfs.space.is_ready() {
