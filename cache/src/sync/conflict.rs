@@ -127,7 +127,8 @@ impl Vfs {
             content.generation += 1;
             content.cut_since = Some(content.size);
             // What was written since the comparison began is not on the share.
-            if content.size == found.size && content.last_change == compared {
+            let same = content.size == found.size && content.last_change == compared;
+            if same && !content.cutting {
                 content.dirty = Default::default();
                 content.older = Default::default();
             }

@@ -39,14 +39,19 @@ struct Sending {
 
 impl Upload {
     /// Freezes what is dirty now.
-    pub(super) fn begin(vfs: Arc<Vfs>, file: Arc<File>, place: Place, temp: Vec<u8>) -> Self {
-        let (size, data) = {
+    pub(super) async fn begin(vfs: Arc<Vfs>, file: Arc<File>, place: Place, temp: Vec<u8>) -> Self {
+        let (size, data) = loop {
+            // Called zeros already, a hole may still have its bytes.
+            vfs.wait_file(&file, |content| !content.cutting).await;
             let mut content = file.lock();
+            if content.cutting {
+                continue;
+            }
             let mut ranges = std::mem::take(&mut content.dirty);
             ranges.union_with(&std::mem::take(&mut content.older));
             content.next_generation();
             content.frozen = Some(ranges);
-            (content.size, content.zeros.missing(&(0..content.size)))
+            break (content.size, content.zeros.missing(&(0..content.size)));
         };
         let state = Mutex::new(Sending { rounds: 0, sent_size: size, settled: None });
         Upload { vfs, file, place, temp, size, data, state }
@@ -69,9 +74,13 @@ impl Upload {
         self.file.changed.notify_waiters();
     }
 
-    fn round(&self) -> Result<Round> {
+    /// `None` while a hole is made.
+    fn round(&self) -> Result<Option<Round>> {
         let mut tree = self.vfs.tree();
         let mut content = self.file.lock();
+        if content.cutting {
+            return Ok(None);
+        }
         let mut state = self.state.lock().unwrap_or_else(|p| p.into_inner());
         if content.dirty.is_empty() && content.size == state.sent_size {
             let node = tree.get(self.file.node()).ok().flatten();
@@ -85,7 +94,7 @@ impl Upload {
             state.settled = Some(generation);
             drop(content);
             self.file.changed.notify_waiters();
-            return Ok(Round::Settled(attrs));
+            return Ok(Some(Round::Settled(attrs)));
         }
         let again: RangeSet = std::mem::take(&mut content.dirty);
         content.next_generation();
@@ -97,7 +106,7 @@ impl Upload {
         if let Some(frozen) = &mut content.frozen {
             frozen.union_with(&again);
         }
-        Ok(Round::Resend { size: content.size, ranges })
+        Ok(Some(Round::Resend { size: content.size, ranges }))
     }
 
     fn journal_sent(&self, content: &Content, generation: u64) -> Result<()> {
@@ -159,7 +168,12 @@ impl Source for Upload {
     }
 
     async fn next_round(&self) -> Result<Round> {
-        let round = self.round()?;
+        let round = loop {
+            match self.round()? {
+                Some(round) => break round,
+                None => self.vfs.wait_file(&self.file, |content| !content.cutting).await,
+            }
+        };
         if matches!(round, Round::Settled(_)) {
             self.vfs.durable().await.map_err(unsaid)?;
         }

@@ -37,7 +37,8 @@ impl Vfs {
         let temp_path = parent.join(&temp);
         // Known before it is made, so that a crash leaves nothing for ever (X2).
         self.journal.append_freeing(&[Record::Temp(temp_path.clone())])?;
-        let upload = Arc::new(Upload::begin(self.arc(), file.clone(), place.clone(), temp.clone()));
+        let upload = Upload::begin(self.arc(), file.clone(), place.clone(), temp.clone()).await;
+        let upload = Arc::new(upload);
         let mut thaw = Thaw(Some(upload.clone()));
         let sent = self.remote.replace(&path, upload.clone(), expect, &temp).await;
         match (sent, upload.settled()) {

@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::limits;
-use covefs_remote::fault::{Fault, Rule};
+use covefs_remote::fault::{Fault, Gate, Rule};
 use covefs_remote::{ErrorKind, Remote};
 use std::time::Duration;
 
@@ -319,4 +319,44 @@ fn a_removal_that_was_cut_off_is_finished() {
     rig.remote.heal();
     rig.sync().unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// A hole is called zeros, then that is made durable, then it is made. An upload began in between
+/// and sent what the hole was to take.
+#[test]
+fn an_upload_does_not_send_what_a_hole_is_about_to_take() {
+    for early in [true, false] {
+        let rig = Rig::with(&[("f", pattern(1, 100))]);
+        let gate = Gate::new();
+        if early {
+            gate.open();
+        }
+        let stall = Fault::Stall { bytes: 1 << 20, gate: gate.clone() };
+        rig.remote.inject(Rule::new("replace", stall));
+        let all = pattern(2, 2 << 20);
+        rig.edit("f", 0, &all).unwrap();
+        let file = rig.file("f");
+        if !early {
+            rig.wait(gate.arrived(1));
+        }
+        let (journal, now) = (&rig.vfs().journal, rig.vfs().clock.now());
+        let hole = {
+            let mut content = file.lock();
+            let hole = file.log_hole(&mut content, journal, 0..50_000, false, now).unwrap();
+            content.cutting = true;
+            hole
+        };
+        gate.open();
+        rig.pause(Duration::from_secs(5));
+        {
+            let mut content = file.lock();
+            file.punch(&mut content, &rig.vfs().space, hole, now).unwrap();
+            content.cutting = false;
+        }
+        file.changed.notify_waiters();
+        rig.sync().unwrap();
+        let there = rig.there("f").unwrap();
+        assert!(there[..50_000].iter().all(|byte| *byte == 0), "early: {early}");
+        assert!(there[50_000..] == all[50_000..]);
+    }
 }

@@ -9,6 +9,7 @@ use crate::attr::*;
 use crate::config::{Config, MinFree};
 use crate::disk::{DirLock, Locked, MemoryDisk};
 use crate::error::{Error, ErrorKind, Result};
+use crate::file::File;
 use crate::index::{Index, MemoryIndex, Op, Pair, Tree};
 use crate::start::Kept;
 use crate::step::{Asked, Step};
@@ -231,6 +232,13 @@ impl Rig {
             Lookup::Found(entry) => Ok(entry.attr),
             Lookup::Missing(_) => Err(Error::new(ErrorKind::NotFound, "look")),
         }
+    }
+
+    /// The content of a file that was just opened.
+    pub fn file(&self, name: &str) -> Arc<File> {
+        let mut tree = self.vfs().tree();
+        let node = tree.child(Ino::ROOT, name.as_bytes()).unwrap().unwrap();
+        self.vfs().file_of(&mut tree, node).unwrap()
     }
 
     pub fn open(&self, name: &str, how: OpenMode) -> Result<Fh> {
