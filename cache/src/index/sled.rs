@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// What the trees hold, as one number: another one is a fresh index, never a conversion.
 const SCHEMA: u32 = 2;
@@ -22,6 +23,9 @@ const SCHEMA_KEY: &[u8] = b"schema";
 /// its allocator, and that waits for the pool to shorten the file, it hangs for ever (0.34.7,
 /// `SegmentAccountant::bump_tip`): so never more than a few buffers are under way.
 const UNFLUSHED_MAX: u64 = 256 << 10;
+
+/// How long sled's own lock may be held by somebody who has nothing to do with it.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// A folder of sled's. Our four trees are one of its: only what changes one tree of sled's survives
 /// a crash all or none. A byte in front of each key says which of ours it belongs to.
@@ -92,6 +96,23 @@ fn open_on_own_thread(path: &Path) -> std::result::Result<Open, String> {
     }
 }
 
+/// The cache directory is ours alone; but a program that is just being started has our files for an
+/// instant, and with them sled's lock.
+fn unlocked(open: impl Fn() -> sled::Result<Db>) -> sled::Result<Db> {
+    let start = Instant::now();
+    loop {
+        match open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().starts_with("could not acquire lock")
+                    && start.elapsed() < LOCK_WAIT =>
+            {
+                std::thread::sleep(LOCK_WAIT / 200);
+            }
+            opened => return opened,
+        }
+    }
+}
+
 fn open(path: &Path) -> std::result::Result<Open, String> {
     let text = |error: sled::Error| error.to_string();
     // `mode` is left alone: nothing in 0.34.7 reads it. Flushing twice a second bounds what a
@@ -100,7 +121,7 @@ fn open(path: &Path) -> std::result::Result<Open, String> {
         .path(path)
         .cache_capacity(crate::limits::INDEX_CACHE)
         .flush_every_ms(Some(500));
-    let db = config.open().map_err(text)?;
+    let db = unlocked(|| config.open()).map_err(text)?;
     let schema = db.get(SCHEMA_KEY).map_err(text)?;
     match schema {
         Some(schema) if *schema == SCHEMA.to_le_bytes() => {}

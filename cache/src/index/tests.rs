@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 fn put(tree: Tree, key: &[u8], value: &[u8]) -> Op {
     Op::Put(tree, key.to_vec(), value.to_vec())
@@ -150,6 +151,23 @@ fn what_was_applied_is_there_after_a_reopen() {
     let path = dir.path().join("meta.sled");
     filled(&path);
     let (index, reason) = SledIndex::open(&path).unwrap();
+    assert_eq!((reason, count(&index)), (None, 4000));
+}
+
+/// A child that was being started had sled's lock for an instant, and the whole index was set aside.
+#[test]
+fn a_lock_that_soon_goes_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meta.sled");
+    filled(&path);
+    let other = std::fs::File::open(path.join("db")).unwrap();
+    other.lock().unwrap();
+    let (index, reason) = std::thread::scope(|scope| {
+        let opened = scope.spawn(|| SledIndex::open(&path).unwrap());
+        std::thread::sleep(Duration::from_millis(200));
+        other.unlock().unwrap();
+        opened.join().unwrap()
+    });
     assert_eq!((reason, count(&index)), (None, 4000));
 }
 
