@@ -4,6 +4,7 @@ mod cuts;
 mod leftovers;
 mod order;
 mod power;
+mod promises;
 mod rig;
 mod simulation;
 mod trouble;

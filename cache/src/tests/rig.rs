@@ -423,6 +423,19 @@ impl Rig {
         self.ask(|vfs, asked| vfs.fsync(asked, fh))
     }
 
+    /// What every close does first.
+    pub fn flush(&self, fh: Fh) -> Result<()> {
+        self.ask(|vfs, asked| vfs.flush(asked, fh))
+    }
+
+    pub fn fsync_dir(&self, at: &str) -> Result<()> {
+        let ino = self.find(at)?.ino;
+        let fh = self.ask(|vfs, asked| vfs.opendir(asked, ino))?;
+        let synced = self.ask(|vfs, asked| vfs.fsyncdir(asked, fh));
+        self.vfs().releasedir(fh);
+        synced
+    }
+
     /// Opens, acts and closes.
     pub fn on(&self, name: &str, act: impl FnOnce(Fh) -> Result<()>) -> Result<()> {
         let fh = self.open(name, WRITE)?;
