@@ -265,7 +265,9 @@ impl Drop for Active<'_> {
 impl Sync {
     /// Keeps workers from a node; `None` while one is at it.
     pub(super) fn claim(&self, ino: Ino) -> Option<Claim<'_>> {
-        self.lock().active.insert(ino).then_some(Claim { sync: self, ino })
+        let free = self.lock().active.insert(ino);
+        // Made only if it is ours: a claim that is dropped gives the node back.
+        if free { Some(Claim { sync: self, ino }) } else { None }
     }
 
     /// Puts every dirty node in the queue, at a start.
