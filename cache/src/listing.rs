@@ -59,9 +59,14 @@ impl Vfs {
                 Ok(page) => page,
                 Err(error) if is_gone(&error) => {
                     self.believe_since(began)?;
-                    // The listing of the directory above says what became of it.
+                    // What is dirty in it lives on, and is found by whoever asked.
+                    let mut tree = self.tree();
+                    if let Some(node) = tree.get(dir)? {
+                        self.take_gone(&mut tree, node, asked)?;
+                    }
+                    drop(tree);
                     self.forget_above(dir);
-                    return Err(Error::new(ErrorKind::NotFound, "list a directory"));
+                    return Ok(());
                 }
                 Err(error) => {
                     self.reach.failed(error.kind);

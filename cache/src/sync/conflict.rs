@@ -99,7 +99,7 @@ impl Vfs {
             }
             // Edit beats delete: what the share removed is made anew.
             if let Some(old) = &view.occupant {
-                self.forget_base(old.ino)?;
+                self.forget_occupant(old)?;
             }
             return self.make_anew(&view.node);
         };
@@ -379,7 +379,7 @@ impl Vfs {
             None if self.parent_is_gone(place).await? => Ok(Outcome::Later(limits::RETRY_FIRST)),
             None => {
                 if let Some(old) = &view.occupant {
-                    self.forget_base(old.ino)?;
+                    self.forget_occupant(old)?;
                 }
                 Ok(Outcome::Again)
             }

@@ -5,6 +5,7 @@ use super::Sync;
 use super::plan::{Action, View, plan};
 use crate::attr::Ino;
 use crate::error::{Error, Result};
+use crate::journal::SentRecord;
 use crate::limits;
 use crate::names::OUR_PREFIX;
 use crate::node::{Node, Place};
@@ -164,9 +165,13 @@ impl Vfs {
             return Ok(Outcome::Again);
         }
         // Whether another of ours arrived under this name is found out first (S4).
+        // And so is where the one is that stands there.
+        let occupant = view.occupant.as_ref().map(|other| other.ino);
         let unknown = self.journal.live(|live| {
-            let mut sent = live.sent.values();
-            sent.find(|sent| sent.ino != ino && places.contains(&sent.place)).map(|sent| sent.ino)
+            let mut sent = live.sent.values().filter(|sent| sent.ino != ino);
+            let about =
+                |sent: &&SentRecord| places.contains(&sent.place) || Some(sent.ino) == occupant;
+            sent.find(about).map(|sent| sent.ino)
         });
         if let Some(other) = unknown {
             return Ok(Outcome::WaitFor(other));

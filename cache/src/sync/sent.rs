@@ -256,8 +256,9 @@ impl Vfs {
             content.zeros.subtract(&doubtful);
             content.generation = content.generation.max(bytes.generation + 1);
             content.logged = Default::default();
-            let base_end = content.base_end.min(content.size);
-            content.cut_since = Some(if later.is_empty() { content.size } else { base_end });
+            // The smallest size since: what lies below it and was not written since is the upload's.
+            let sizes = known.size_min.range(bytes.generation + 1..).map(|(_, size)| *size);
+            content.cut_since = Some(sizes.fold(content.size, u64::min));
         }
         let place = sent.place.clone();
         self.uploaded(node, &file, place, found, bytes.generation, replaced, Vec::new())?;
