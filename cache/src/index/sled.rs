@@ -98,7 +98,7 @@ fn open_on_own_thread(path: &Path) -> std::result::Result<Open, String> {
 
 /// The cache directory is ours alone; but a program that is just being started has our files for an
 /// instant, and with them sled's lock.
-fn unlocked(open: impl Fn() -> sled::Result<Db>) -> sled::Result<Db> {
+pub(super) fn unlocked(mut open: impl FnMut() -> sled::Result<Db>) -> sled::Result<Db> {
     let start = Instant::now();
     loop {
         match open() {

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 fn put(tree: Tree, key: &[u8], value: &[u8]) -> Op {
     Op::Put(tree, key.to_vec(), value.to_vec())
@@ -162,12 +161,18 @@ fn a_lock_that_soon_goes_is_waited_for() {
     filled(&path);
     let other = std::fs::File::open(path.join("db")).unwrap();
     other.lock().unwrap();
-    let (index, reason) = std::thread::scope(|scope| {
-        let opened = scope.spawn(|| SledIndex::open(&path).unwrap());
-        std::thread::sleep(Duration::from_millis(200));
-        other.unlock().unwrap();
-        opened.join().unwrap()
+    let mut refused = 0;
+    let opened = sled::unlocked(|| {
+        let opened = ::sled::open(&path);
+        if opened.is_err() {
+            refused += 1;
+            other.unlock().unwrap();
+        }
+        opened
     });
+    drop(opened.unwrap());
+    assert_eq!(refused, 1);
+    let (index, reason) = SledIndex::open(&path).unwrap();
     assert_eq!((reason, count(&index)), (None, 4000));
 }
 
