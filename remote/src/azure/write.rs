@@ -138,24 +138,33 @@ impl Upload {
         for (name, value) in old.iter().flat_map(|old| &old.content_headers) {
             call.headers.insert(name.clone(), value.clone());
         }
-        // Not made again after a lost answer: arriving late, it would wipe out the bytes.
-        let answer = match share.http.send(&call).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                let error = share.why(&temp, error).await;
-                return Err(Error { path: path.clone(), ..error });
-            }
-        };
-        let facts = Facts::of_headers(&answer.headers, Shape::File, size)
-            .ok_or_else(|| no_sense("replace", path))?;
-        Ok(Upload {
+        let mut upload = Upload {
             share: share.clone(),
             path: path.clone(),
-            temp,
-            file_id: facts.file_id,
+            temp: temp.clone(),
+            file_id: 0,
             is_in_doubt: AtomicBool::new(false),
             is_over: false,
-        })
+        };
+        // Not made again after a lost answer: arriving late, it would wipe out the bytes.
+        let made = match share.http.send(&call).await {
+            Ok(answer) => Facts::of_headers(&answer.headers, Shape::File, size)
+                .ok_or_else(|| no_sense("replace", path)),
+            Err(error) => Err(share.why(&temp, error).await),
+        };
+        match made {
+            Ok(facts) => {
+                upload.file_id = facts.file_id;
+                Ok(upload)
+            }
+            Err(error) => {
+                match error.kind == ErrorKind::Protocol || fail::is_unsure(&error) {
+                    true => upload.abandon().await,
+                    false => upload.is_over = true,
+                }
+                Err(Error { path: path.clone(), ..error })
+            }
+        }
     }
 
     /// Before bytes are sent that were sent already.
