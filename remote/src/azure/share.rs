@@ -108,7 +108,7 @@ impl Share {
 
     /// An entry known to be a file, or an error that may say that it is none.
     pub(super) async fn file(&self, op: &'static str, path: &RemotePath) -> Result<Facts> {
-        let answer = self.http.send(&Call::new(Method::HEAD, Scope::File, op, path)).await?;
+        let answer = self.http.ask(&Call::new(Method::HEAD, Scope::File, op, path)).await?;
         let length = answer.headers.get("content-length").and_then(|text| text.to_str().ok());
         let size = length.and_then(|text| text.parse().ok());
         let facts = size.and_then(|size| Facts::of_headers(&answer.headers, Shape::File, size));
@@ -119,7 +119,7 @@ impl Share {
 
     /// The same of a directory.
     pub(super) async fn dir(&self, op: &'static str, path: &RemotePath) -> Result<Facts> {
-        let answer = self.http.send(&Call::new(Method::HEAD, Scope::Dir, op, path)).await?;
+        let answer = self.http.ask(&Call::new(Method::HEAD, Scope::Dir, op, path)).await?;
         Facts::of_headers(&answer.headers, Shape::Dir, 0).ok_or_else(|| no_sense(op, path))
     }
 
