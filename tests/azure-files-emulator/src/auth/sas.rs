@@ -48,6 +48,12 @@ pub fn check(
     }
     let policy = stored_policy(&token, target)?;
     check_times(&token, policy, now)?;
+    if !token.get("skoid").is_empty() {
+        let ends = Ticks::parse_iso(token.get("ske"));
+        if ends.is_none_or(|ends| ends <= now) {
+            return Err(Error::authentication("The delegation key has expired.".to_owned()));
+        }
+    }
     check_line(&token, call)?;
     if of_account {
         check_account(&token, operation)?;
