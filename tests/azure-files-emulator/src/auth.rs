@@ -1,6 +1,6 @@
 //! Who asks, and may they: account key, shared access signatures, tokens.
 
-mod sas;
+pub mod sas;
 mod shared_key;
 pub mod token;
 

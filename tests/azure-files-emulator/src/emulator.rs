@@ -1,6 +1,6 @@
 //! A running server, and what its owner may do to the account without asking over HTTP.
 
-use crate::auth::token;
+use crate::auth::{sas, token};
 use crate::config::Config;
 use crate::content::Content;
 use crate::crypto;
@@ -22,6 +22,9 @@ use tokio::runtime::{Builder, Handle as RuntimeHandle, Runtime};
 
 /// How long a server that is dropped waits for its connections.
 const STOP_WAIT: Duration = Duration::from_secs(2);
+
+/// How often what changed is written to the disk, if there is one.
+const SAVE_EVERY: Duration = Duration::from_secs(2);
 
 /// A file or directory as the server's owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +113,9 @@ impl Emulator {
             runtime.spawn(serve::accept(listener, None, Arc::clone(&server)));
         }
         runtime.spawn(serve::accept(listener, acceptor, Arc::clone(&server)));
+        if server.is_kept() {
+            runtime.spawn(save_now_and_then(Arc::clone(&server)));
+        }
         Ok(Emulator { server, runtime: Some(runtime), address, plain, authority_pem })
     }
 
@@ -191,6 +197,23 @@ impl Emulator {
         token::issue(&self.server.account, "the-owner", resource, now, expires)
     }
 
+    /// An account SAS (without `?`) with these permissions (`rwdlc`), good for `seconds` for all
+    /// resource types.
+    pub fn account_sas(&self, permissions: &str, seconds: i64) -> String {
+        sas::issue_account(&self.server.account, permissions, &self.after(seconds))
+    }
+
+    /// A SAS (without `?`) of one share with these permissions (`rcwdl`), good for `seconds`.
+    pub fn share_sas(&self, share: &str, permissions: &str, seconds: i64) -> String {
+        sas::issue_share(&self.server.account, share, permissions, &self.after(seconds))
+    }
+
+    /// That many seconds from now, to the second, as tokens say it.
+    fn after(&self, seconds: i64) -> String {
+        let then = Ticks::from_seconds(self.server.clock.now().seconds() + seconds);
+        format!("{}Z", &then.iso()[..19])
+    }
+
     /// How often each call was asked for since the start or the last reset.
     pub fn counts(&self) -> BTreeMap<Operation, u64> {
         self.server.counts()
@@ -214,7 +237,7 @@ impl Emulator {
     /// Serves until the process is told to stop; what changed is on the disk then.
     pub fn run_until_signal(&self) -> io::Result<()> {
         let runtime = self.runtime.as_ref().expect("a server that was not dropped runs");
-        runtime.block_on(tokio::signal::ctrl_c())?;
+        runtime.block_on(told_to_stop())?;
         self.save()
     }
 
@@ -232,7 +255,44 @@ impl Drop for Emulator {
             Ok(_) => runtime.shutdown_background(),
             Err(_) => runtime.shutdown_timeout(STOP_WAIT),
         }
+        if let Err(error) = self.save() {
+            eprintln!("azure-files-emulator: the account was not saved: {error}");
+        }
     }
+}
+
+/// Saves a while after something changed, so that little is lost if the server is killed.
+async fn save_now_and_then(server: Arc<Server>) {
+    let mut saved = server.changes();
+    loop {
+        tokio::time::sleep(SAVE_EVERY).await;
+        let changes = server.changes();
+        if changes == saved {
+            continue;
+        }
+        let saving = Arc::clone(&server);
+        match tokio::task::spawn_blocking(move || saving.save()).await {
+            Ok(Ok(())) => saved = changes,
+            // It is tried again, and said each time: somebody counts on it.
+            Ok(Err(error)) => eprintln!("azure-files-emulator: the account was not saved: {error}"),
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(unix)]
+async fn told_to_stop() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn told_to_stop() -> io::Result<()> {
+    tokio::signal::ctrl_c().await
 }
 
 /// What the owner does "from outside". Paths are below the share, with `/`; what a path needs is

@@ -10,13 +10,14 @@ use crate::entra;
 use crate::error::{Error, Result};
 use crate::faults::{Fault, Faults};
 use crate::operation::Operation;
-use crate::persist::Disk;
+use crate::persist::{Disk, Image};
 use crate::store::Store;
 use crate::time::Clock;
 use bytes::Bytes;
 use hyper::http::request::Parts;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The log keeps this many of the newest requests: a test looks back over one scene, not a day.
@@ -55,6 +56,8 @@ pub struct Server {
     pub faults: Faults,
     store: Mutex<Store>,
     disk: Option<Disk>,
+    /// Counts requests that may have changed something.
+    changes: AtomicU64,
     journal: Mutex<Journal>,
 }
 
@@ -76,7 +79,8 @@ impl Server {
         let disk = config.root.as_deref().map(Disk::open).transpose()?;
         let store = disk.as_ref().map(|disk| disk.load(&clock)).transpose()?.unwrap_or_default();
         let (store, faults, journal) = (Mutex::new(store), Faults::default(), Mutex::default());
-        Ok(Server { account, config, clock, faults, store, disk, journal })
+        let changes = AtomicU64::new(0);
+        Ok(Server { account, config, clock, faults, store, disk, changes, journal })
     }
 
     /// The account's content. Whoever holds it changes it in one step.
@@ -106,10 +110,19 @@ impl Server {
 
     /// Writes to the disk what changed, if there is one to write to.
     pub fn save(&self) -> std::io::Result<()> {
-        match &self.disk {
-            Some(disk) => disk.save(&self.store()),
-            None => Ok(()),
-        }
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let image = Image::of(&self.store(), &self.clock)?;
+        disk.save(&image)
+    }
+
+    /// Whether there is a directory to save to.
+    pub fn is_kept(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Counts requests that may have changed something.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// Answers a request. A fault that delays is waited for here.
@@ -183,6 +196,9 @@ impl Server {
         let has_length = call.headers.contains_key("content-length");
         if call.method == hyper::Method::PUT && !has_length {
             return Err(Error::new("MissingContentLengthHeader"));
+        }
+        if call.method != hyper::Method::GET && call.method != hyper::Method::HEAD {
+            self.changes.fetch_add(1, Ordering::Relaxed);
         }
         let (account, config, clock) = (&self.account, &self.config, &self.clock);
         let mut context = Context { account, config, clock, store, call, access };

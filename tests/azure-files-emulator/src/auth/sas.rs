@@ -5,6 +5,7 @@ use super::{Access, Account, Target, token};
 use crate::call::Call;
 use crate::crypto;
 use crate::error::{Error, Result};
+use crate::names::percent_encode;
 use crate::operation::Operation;
 use crate::store::Policy;
 use crate::time::Ticks;
@@ -70,6 +71,38 @@ pub fn check(
     Ok(Access::Letters(format!("{}{stored}", token.get("sp"))))
 }
 
+const ISSUED_VERSION: &str = "2025-01-05";
+
+/// An account SAS for all resource types.
+pub fn issue_account(account: &Account, permissions: &str, expiry: &str) -> String {
+    let pairs = [
+        ("sv", ISSUED_VERSION),
+        ("ss", "f"),
+        ("srt", "sco"),
+        ("sp", permissions),
+        ("se", expiry),
+        ("spr", "https,http"),
+    ];
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let text = account_string(account, &Token(&pairs));
+    as_query(&pairs, &crypto::sign(&account.key, &text))
+}
+
+/// A SAS of one share.
+pub fn issue_share(account: &Account, share: &str, permissions: &str, expiry: &str) -> String {
+    let pairs = [("sv", ISSUED_VERSION), ("sr", "s"), ("sp", permissions), ("se", expiry)];
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let text = resource_string(&Token(&pairs), &format!("/file/{}/{share}", account.name));
+    as_query(&pairs, &crypto::sign(&account.key, &text))
+}
+
+fn as_query(pairs: &[(String, String)], signature: &str) -> String {
+    let signature = ("sig".to_owned(), signature.to_owned());
+    let all = pairs.iter().chain(std::iter::once(&signature));
+    let all = all.map(|(name, value)| format!("{name}={}", percent_encode(value)));
+    all.collect::<Vec<_>>().join("&")
+}
+
 fn account_string(account: &Account, token: &Token<'_>) -> String {
     let mut names = vec!["sp", "ss", "srt", "st", "se", "sip", "spr", "sv"];
     if token.get("sv") >= "2020-12-06" {
@@ -86,14 +119,18 @@ fn service_string(account: &Account, token: &Token<'_>, target: &Target<'_>) -> 
             return Err(Error::authentication(format!("sr={other} is not known here.")));
         }
     };
+    let resource = format!("/file/{}/{}{below}", account.name, target.share);
+    Ok(resource_string(token, &resource))
+}
+
+fn resource_string(token: &Token<'_>, resource: &str) -> String {
     let signer: &[&str] = match token.get("skoid").is_empty() {
         true => &["si"],
         false => &["skoid", "sktid", "skt", "ske", "sks", "skv", "skdutid", "sduoid"],
     };
     let begin = token.lines(&["sp", "st", "se"]);
     let end = token.lines(&["sip", "spr", "sv", "rscc", "rscd", "rsce", "rscl", "rsct"]);
-    let resource = format!("/file/{}/{}{below}", account.name, target.share);
-    Ok(format!("{begin}\n{resource}\n{}\n{end}", token.lines(signer)))
+    format!("{begin}\n{resource}\n{}\n{end}", token.lines(signer))
 }
 
 fn stored_policy<'a>(token: &Token<'_>, target: &Target<'a>) -> Result<Option<&'a Policy>> {

@@ -5,10 +5,11 @@ use crate::call::Metadata;
 use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::time::Ticks;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// SMB's attribute bits, as the protocol names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Attributes(pub u32);
 
 const ATTRIBUTES: [(&str, u32); 9] = [
@@ -66,7 +67,7 @@ impl Attributes {
 }
 
 /// The four times of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     /// When it was made.
     pub created: Ticks,
@@ -89,7 +90,7 @@ pub const CONTENT_HEADERS: [(&str, &str); 6] = [
 ];
 
 /// Where a file that was a copy's target stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CopyState {
     /// The copy's GUID.
     pub id: String,
@@ -102,7 +103,7 @@ pub struct CopyState {
 }
 
 /// What only files have.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct FileData {
     /// Its bytes.
     pub content: Content,
@@ -115,7 +116,7 @@ pub struct FileData {
 }
 
 /// What a node is.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum Kind {
     /// By folded name.
     Directory(BTreeMap<String, Entry>),
@@ -126,7 +127,7 @@ pub enum Kind {
 }
 
 /// A file, directory or link.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Node {
     /// Unique in the account, for ever.
     pub id: u64,

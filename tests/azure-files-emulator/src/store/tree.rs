@@ -5,6 +5,7 @@ use super::node::{Attributes, Kind, Node};
 use crate::error::{Error, Result};
 use crate::names::fold;
 use crate::time::Ticks;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 pub const ROOT: u64 = 0;
 
 /// A name in a directory.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Entry {
     /// With its case.
     pub name: String,
@@ -21,7 +22,7 @@ pub struct Entry {
 }
 
 /// Directories and files by id.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Tree {
     nodes: HashMap<u64, Arc<Node>>,
     /// NFS shares tell `a` from `A`.
@@ -61,6 +62,11 @@ impl Tree {
     /// All nodes, in no order.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().map(Arc::as_ref)
+    }
+
+    /// All nodes, in no order, to change.
+    pub fn nodes_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.nodes.values_mut().map(Arc::make_mut)
     }
 
     /// Adds or replaces a node.
