@@ -123,6 +123,29 @@ fn give_machine_token(server: &Server, call: &Call) -> Reply {
     )
 }
 
+/// A program in place of `az`, which says one token whatever it is asked for.
+pub fn az_script(token: &str, expires: Ticks) -> String {
+    let iso = expires.iso();
+    let local = format!("{} {}.000000", &iso[..10], &iso[11..19]);
+    let answer = json!({
+        "accessToken": token,
+        "expiresOn": local,
+        "expires_on": expires.seconds(),
+        "subscription": "00000000-0000-0000-0000-000000000000",
+        "tenant": token::TENANT,
+        "tokenType": "Bearer",
+    });
+    format!(
+        "#!/bin/sh\n\
+         # A stand-in for az: it knows one command.\n\
+         case \"$1 $2\" in\n\
+         'account get-access-token') ;;\n\
+         *) echo \"ERROR: '$*' is not known to this stand-in.\" >&2; exit 2 ;;\n\
+         esac\n\
+         cat <<'ANSWER'\n{answer}\nANSWER\n"
+    )
+}
+
 /// What libraries ask before they believe an authority.
 fn discovery(call: &Call) -> Reply {
     let tenant = call.path.first().map_or(token::TENANT, String::as_str);

@@ -10,6 +10,7 @@ use crate::entra;
 use crate::error::{Error, Result};
 use crate::faults::{Fault, Faults};
 use crate::operation::Operation;
+use crate::owner::Owner;
 use crate::persist::{Disk, Image};
 use crate::store::Store;
 use crate::time::Clock;
@@ -18,7 +19,7 @@ use hyper::http::request::Parts;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The log keeps this many of the newest requests: a test looks back over one scene, not a day.
 const LOG_REQUESTS_MAX: usize = 10_000;
@@ -44,6 +45,17 @@ struct Journal {
     newest: VecDeque<Logged>,
 }
 
+/// What the owner wants done when a call comes.
+struct Hook {
+    operation: Operation,
+    path: String,
+    after: bool,
+    act: Act,
+}
+
+/// Done once.
+pub type Act = Box<dyn FnOnce(&Owner) + Send>;
+
 /// An account and everything about it.
 pub struct Server {
     /// Name and key.
@@ -59,6 +71,8 @@ pub struct Server {
     /// Counts requests that may have changed something.
     changes: AtomicU64,
     journal: Mutex<Journal>,
+    hooks: Mutex<Vec<Hook>>,
+    connections: AtomicU64,
 }
 
 /// An answer, and what befalls it on its way.
@@ -79,8 +93,20 @@ impl Server {
         let disk = config.root.as_deref().map(Disk::open).transpose()?;
         let store = disk.as_ref().map(|disk| disk.load(&clock)).transpose()?.unwrap_or_default();
         let (store, faults, journal) = (Mutex::new(store), Faults::default(), Mutex::default());
-        let changes = AtomicU64::new(0);
-        Ok(Server { account, config, clock, faults, store, disk, changes, journal })
+        let (changes, connections) = (AtomicU64::new(0), AtomicU64::new(0));
+        let hooks = Mutex::new(Vec::new());
+        Ok(Server {
+            account,
+            config,
+            clock,
+            faults,
+            store,
+            disk,
+            changes,
+            journal,
+            hooks,
+            connections,
+        })
     }
 
     /// The account's content. Whoever holds it changes it in one step.
@@ -125,8 +151,43 @@ impl Server {
         self.changes.load(Ordering::Relaxed)
     }
 
+    /// Counts a connection.
+    pub fn add_connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections were accepted.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Has `act` done before or after the next such call.
+    pub fn add_hook(&self, operation: Operation, path: &str, after: bool, act: Act) {
+        let hook = Hook { operation, path: path.to_owned(), after, act };
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
+    }
+
+    /// Does what is to be done now. Nothing is locked meanwhile: it may do anything.
+    fn run_hooks(self: &Arc<Self>, operation: Operation, path: &str, after: bool) {
+        let due = |hook: &mut Hook| {
+            hook.operation == operation && hook.after == after && path.contains(&hook.path)
+        };
+        let hooks: Vec<Hook> = {
+            let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+            hooks.extract_if(.., due).collect()
+        };
+        let owner = Owner::of(Arc::clone(self));
+        hooks.into_iter().for_each(|hook| (hook.act)(&owner));
+    }
+
     /// Answers a request. A fault that delays is waited for here.
-    pub async fn answer(&self, parts: &Parts, body: Bytes, secure: bool, peer: IpAddr) -> Outcome {
+    pub async fn answer(
+        self: &Arc<Self>,
+        parts: &Parts,
+        body: Bytes,
+        secure: bool,
+        peer: IpAddr,
+    ) -> Outcome {
         let whole = |reply| Outcome { reply: Some(reply), fault: None };
         let call = match Call::new(parts, body, secure, peer) {
             Ok(call) => call,
@@ -154,14 +215,14 @@ impl Server {
             }
             Some(Fault::Delay(time)) => {
                 tokio::time::sleep(*time).await;
-                Some(self.finish(self.perform(operation, &call), Some(&call)))
+                Some(self.carry_out(operation, &path, &call))
             }
             Some(Fault::DelayAnswer(time)) => {
-                let reply = self.finish(self.perform(operation, &call), Some(&call));
+                let reply = self.carry_out(operation, &path, &call);
                 tokio::time::sleep(*time).await;
                 Some(reply)
             }
-            _ => Some(self.finish(self.perform(operation, &call), Some(&call))),
+            _ => Some(self.carry_out(operation, &path, &call)),
         };
         self.note(operation, path, &call, reply.as_ref());
         match &fault {
@@ -183,6 +244,13 @@ impl Server {
             sent_bytes: call.body.len() as u64,
             answer_bytes: reply.map_or(0, Reply::body_bytes),
         });
+    }
+
+    fn carry_out(self: &Arc<Self>, operation: Operation, path: &str, call: &Call) -> Reply {
+        self.run_hooks(operation, path, false);
+        let reply = self.finish(self.perform(operation, call), Some(call));
+        self.run_hooks(operation, path, true);
+        reply
     }
 
     fn perform(&self, operation: Operation, call: &Call) -> Result<Reply> {

@@ -39,7 +39,7 @@ const CASES: &str = "
 /// Over TLS alone.
 const TLS_CASES: &str = "
     secret_is_exchanged_for_a_token workload_identity_is_exchanged_for_a_token
-    managed_identity_gives_a_token user_delegation_sas bearer_needs_intent_and_a_new_version";
+    managed_identity_gives_a_token az_gives_a_token user_delegation_sas bearer_needs_intent_and_a_new_version";
 
 #[test]
 fn the_service_s_own_client_library_is_served_over_http() {
@@ -78,6 +78,7 @@ fn settings(emulator: &Emulator) -> String {
         std::fs::write(&file, pem).expect("the build's directory can be written to");
         file
     });
+    emulator.install_az(&dir, 600).expect("as above");
     let entra = Config::default().entra;
     let token_file = dir.join("federated-token");
     std::fs::write(&token_file, &entra.federated_token).expect("as above");
@@ -88,6 +89,7 @@ fn settings(emulator: &Emulator) -> String {
         "account": emulator.account(),
         "key": emulator.key(),
         "ca": ca,
+        "az_dir": dir,
         "authority_host": emulator.authority_host(),
         "imds_host": emulator.imds_host(),
         "tenant": TENANT,

@@ -71,6 +71,17 @@ def managed_identity_gives_a_token():
     use(ManagedIdentityCredential())
 
 
+def az_gives_a_token():
+    from azure.identity import AzureCliCredential
+
+    path = os.environ["PATH"]
+    os.environ["PATH"] = SETTINGS["az_dir"] + os.pathsep + path
+    try:
+        use(AzureCliCredential())
+    finally:
+        os.environ["PATH"] = path
+
+
 def user_delegation_sas():
     service = bearer(secret_credential())
     client = share()
@@ -129,5 +140,6 @@ if SETTINGS.get("ca"):
     case(secret_is_exchanged_for_a_token)
     case(workload_identity_is_exchanged_for_a_token)
     case(managed_identity_gives_a_token)
+    case(az_gives_a_token)
     case(user_delegation_sas)
     case(bearer_needs_intent_and_a_new_version)

@@ -62,6 +62,20 @@ fn the_owner_leases_and_takes_snapshots() {
 }
 
 #[test]
+fn another_client_can_come_in_between() {
+    let emulator = start();
+    emulator.write("docs", "f", b"old");
+    emulator.before(Operation::GetFile, "docs/f", |owner| owner.write("docs", "f", b"between"));
+    emulator.after(Operation::DeleteFile, "docs/f", |owner| owner.write("docs", "f", b"again"));
+    assert_eq!(request(&emulator, "GET", "docs/f", &[], b"").body, b"between");
+    emulator.write("docs", "f", b"once");
+    assert_eq!(request(&emulator, "GET", "docs/f", &[], b"").body, b"once");
+    assert_eq!(request(&emulator, "DELETE", "docs/f", &[], b"").status, 202);
+    assert_eq!(emulator.read("docs", "f").unwrap(), b"again");
+    assert_eq!(emulator.connections(), 3);
+}
+
+#[test]
 fn requests_are_counted_and_the_newest_are_remembered() {
     let emulator = start();
     emulator.write("docs", "f", b"12345");
