@@ -132,6 +132,7 @@ impl Context<'_> {
         self.call.refuse_snapshot()?;
         let share = self.share()?;
         let id = share.tree.file(&self.call.components()?)?;
+        share.tree.node(id).check_no_copy()?;
         share.tree.node(id).lease.check_write(self.call.header("x-ms-lease-id"))?;
         share.check_handles(id, false)?;
         Ok(id)

@@ -275,15 +275,11 @@ impl Owner {
     pub fn remove(&self, share: &str, path: &str) -> bool {
         self.with(share, |share| {
             let path = split(path);
-            let Ok(id) = share.tree.resolve(&path) else { return false };
-            if share.tree.node(id).is_directory() {
-                let below = share.tree.walk(id);
-                for (_, id) in &below {
-                    share.tree.forget(*id);
-                }
+            if share.tree.resolve(&path).is_err() {
+                return false;
             }
             let parent = share.tree.parent(&path).expect("what is in it was just found");
-            share.tree.unlink(parent, path.last().expect("a share's root stays"));
+            share.tree.unlink_tree(parent, path.last().expect("a share's root stays"));
             true
         })
     }
@@ -362,6 +358,17 @@ impl Owner {
     pub fn snapshot(&self, share: &str) -> String {
         let now = self.server.clock.now();
         self.with(share, |share| share.take_snapshot(now, BTreeMap::new()))
+    }
+
+    /// Ends all copies that are pending (`Config::copies_pending`): each file has its bytes then.
+    pub fn finish_copies(&self) {
+        let mut store = self.server.store();
+        for share in store.shares.values_mut() {
+            for id in share.tree.ids() {
+                let stamp = self.server.clock.stamp();
+                share.tree.node_mut(id).finish_copy(stamp);
+            }
+        }
     }
 
     /// Leases a file as another client would; the lease's id.

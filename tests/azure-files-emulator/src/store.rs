@@ -6,7 +6,7 @@ mod share;
 mod tree;
 
 pub use lease::{FileLease, ShareLease};
-pub use node::{Attributes, CONTENT_HEADERS, CopyState, FileData, Kind, Node, Times};
+pub use node::{Attributes, CONTENT_HEADERS, CopyState, CopyStatus, FileData, Kind, Node, Times};
 pub use share::{Handle, Permission, Policy, SMB_DEFAULT_PERMISSION, Share, Snapshot};
 pub use tree::{Entry, ROOT, Tree};
 
