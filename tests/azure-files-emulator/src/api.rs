@@ -86,6 +86,8 @@ pub fn answer(operation: Operation, context: &mut Context<'_>) -> Result<Reply> 
         Op::CreateSymbolicLink => links::create_symbolic(context),
         Op::GetSymbolicLink => links::get_symbolic(context),
         Op::CreateHardLink => links::create_hard(context),
+        // These name no account, and are answered before.
+        Op::GetToken | Op::GetMachineToken => Err(Error::new("InvalidUri")),
     }
 }
 

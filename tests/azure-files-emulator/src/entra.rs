@@ -4,6 +4,7 @@
 use crate::auth::token;
 use crate::call::{Call, Reply};
 use crate::names::percent_decode;
+use crate::operation::Operation;
 use crate::server::Server;
 use crate::time::Ticks;
 use serde_json::json;
@@ -24,14 +25,18 @@ fn base(call: &Call) -> String {
     format!("{scheme}://{}", call.header("host").unwrap_or("127.0.0.1"))
 }
 
-/// The answer, if the request is for this.
-pub fn answer(server: &Server, call: &Call) -> Option<Reply> {
+/// The answer to a request for a token.
+pub fn give(server: &Server, call: &Call, operation: Operation) -> Reply {
+    match operation {
+        Operation::GetMachineToken => give_machine_token(server, call),
+        _ => give_token(server, call),
+    }
+}
+
+/// The answer, if the request is for what surrounds tokens.
+pub fn answer(call: &Call) -> Option<Reply> {
     let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
     match (call.method.as_str(), &path[..]) {
-        ("POST", [_, "oauth2", "v2.0", "token"]) => Some(give_token(server, call)),
-        ("GET", ["metadata", "identity", "oauth2", "token"]) => {
-            Some(give_machine_token(server, call))
-        }
         ("GET", [_, "discovery", "instance"]) => Some(discovery(call)),
         ("GET", [tenant, "v2.0", ".well-known", "openid-configuration"]) => {
             Some(configuration(call, tenant))

@@ -100,6 +100,11 @@ impl Owner {
         token::issue(&self.server.account, "the-owner", resource, now, expires)
     }
 
+    /// Has all tokens that were given until now refused.
+    pub fn revoke_tokens(&self) {
+        self.server.account.revoke_tokens();
+    }
+
     /// An account SAS (without `?`) with these permissions (`rwdlc`), good for `seconds` for all
     /// resource types.
     pub fn account_sas(&self, permissions: &str, seconds: i64) -> String {

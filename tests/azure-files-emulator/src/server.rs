@@ -88,7 +88,7 @@ impl Server {
     pub fn new(config: Config) -> std::io::Result<Server> {
         let invalid = || std::io::Error::other("the account key is not base64");
         let key = crypto::from_base64(&config.key).ok_or_else(invalid)?;
-        let account = Account { name: config.account.clone(), key };
+        let account = Account::new(&config.account, key);
         let clock = Clock::default();
         let disk = config.root.as_deref().map(Disk::open).transpose()?;
         let store = disk.as_ref().map(|disk| disk.load(&clock)).transpose()?.unwrap_or_default();
@@ -193,16 +193,14 @@ impl Server {
             Ok(call) => call,
             Err(error) => return whole(self.finish(Err(error), None)),
         };
-        if call.path.first().map(String::as_str) != Some(self.account.name.as_str()) {
-            let reply = control::answer(self, &call).or_else(|| entra::answer(self, &call));
-            let unknown = || self.finish(Err(Error::new("InvalidUri")), Some(&call));
-            return whole(reply.unwrap_or_else(unknown));
+        if let Some(reply) = control::answer(self, &call).or_else(|| entra::answer(&call)) {
+            return whole(reply);
         }
-        let operation = match Operation::of(&call) {
+        let operation = match self.operation(&call) {
             Ok(operation) => operation,
             Err(error) => return whole(self.finish(Err(error), Some(&call))),
         };
-        let path = call.path[1..].join("/");
+        let path = call.path.get(1..).unwrap_or_default().join("/");
         let fault = self.faults.choose(operation, &path);
         let reply = match &fault {
             Some(Fault::Refuse) => None,
@@ -231,6 +229,17 @@ impl Server {
         }
     }
 
+    /// What is asked for, of this account or of the stand-in for Entra.
+    fn operation(&self, call: &Call) -> Result<Operation> {
+        if let Some(operation) = Operation::of_entra(call) {
+            return Ok(operation);
+        }
+        match call.path.first().is_some_and(|name| *name == self.account.name) {
+            true => Operation::of(call),
+            false => Err(Error::new("InvalidUri")),
+        }
+    }
+
     fn note(&self, operation: Operation, path: String, call: &Call, reply: Option<&Reply>) {
         let mut journal = self.journal();
         *journal.counts.entry(operation).or_default() += 1;
@@ -254,6 +263,9 @@ impl Server {
     }
 
     fn perform(&self, operation: Operation, call: &Call) -> Result<Reply> {
+        if operation.is_of_entra() {
+            return Ok(entra::give(self, call, operation));
+        }
         let store = &mut *self.store();
         let components = call.path.get(2..).unwrap_or_default();
         let stored = store.shares.get(call.share());

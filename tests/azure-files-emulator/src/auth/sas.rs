@@ -212,7 +212,7 @@ mod tests {
 
     fn account() -> Account {
         let key = crypto::from_base64(DEVELOPMENT_KEY).unwrap();
-        Account { name: "devstoreaccount1".to_owned(), key }
+        Account::new("devstoreaccount1", key)
     }
 
     fn pairs(parameters: &[(&str, &str)]) -> Vec<(String, String)> {

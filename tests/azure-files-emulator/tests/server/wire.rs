@@ -183,3 +183,19 @@ fn a_file_of_many_names_goes_with_its_last() {
     assert!(emulator.remove("nfs", "a"));
     assert!(emulator.walk("nfs").is_empty());
 }
+
+#[test]
+fn tokens_are_counted_and_go_wrong_on_request() {
+    let emulator = start();
+    let ask = || {
+        let target = "/metadata/identity/oauth2/token?api-version=2018-02-01\
+            &resource=https://storage.azure.com/";
+        send(emulator.address(), "GET", target, &[("Metadata", "true")], b"")
+    };
+    emulator.faults().add("answer=429/throttled on=GetMachineToken count=1".parse().unwrap());
+    assert_eq!((ask().status, ask().status), (429, 200));
+    assert_eq!(emulator.count(Operation::GetMachineToken), 2);
+    let form = b"grant_type=client_credentials&client_id=x&client_secret=y&scope=z";
+    let answer = send(emulator.address(), "POST", "/tenant/oauth2/v2.0/token", &[], form);
+    assert_eq!((answer.status, emulator.count(Operation::GetToken)), (400, 1));
+}
