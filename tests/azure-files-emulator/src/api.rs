@@ -86,6 +86,8 @@ pub fn answer(operation: Operation, context: &mut Context<'_>) -> Result<Reply> 
         Op::CreateSymbolicLink => links::create_symbolic(context),
         Op::GetSymbolicLink => links::get_symbolic(context),
         Op::CreateHardLink => links::create_hard(context),
+        // These name no account, and are answered before.
+        Op::GetToken | Op::GetMachineToken => Err(Error::new("InvalidUri")),
     }
 }
 
@@ -132,6 +134,7 @@ impl Context<'_> {
         self.call.refuse_snapshot()?;
         let share = self.share()?;
         let id = share.tree.file(&self.call.components()?)?;
+        share.tree.node(id).check_no_copy()?;
         share.tree.node(id).lease.check_write(self.call.header("x-ms-lease-id"))?;
         share.check_handles(id, false)?;
         Ok(id)

@@ -27,6 +27,8 @@ pub struct Config {
     /// Whether a file that is created over another has a new id. Which one the service does is
     /// not documented.
     pub create_over_gives_new_id: bool,
+    /// Whether copies stay pending until they are aborted or the owner ends them.
+    pub copies_pending: bool,
     /// Pages of listings are never longer than this, however many entries are asked for.
     pub page_entries_max: usize,
     /// Whether `/-/faults` can be used to change faults over HTTP.
@@ -58,6 +60,7 @@ impl Default for Config {
             root: None,
             soft_delete: false,
             create_over_gives_new_id: false,
+            copies_pending: false,
             page_entries_max: 5000,
             control: false,
             entra: EntraConfig::default(),

@@ -2,13 +2,26 @@
 
 use crate::ranges::{Mark, Ranges};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Unit of storage and of sharing between snapshots.
 const CHUNK_BYTES: u64 = 64 * 1024;
 /// What the share allocates and releases as one; smaller edges are zeros that stay allocated.
 pub const BLOCK_BYTES: u64 = 512;
+
+static LAST_VERSION: AtomicU64 = AtomicU64::new(0);
+
+fn new_version() -> u64 {
+    LAST_VERSION.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Makes later versions later than `version`: for contents that an earlier run left.
+pub fn advance_versions_past(version: u64) {
+    LAST_VERSION.fetch_max(version, Ordering::Relaxed);
+}
 
 static ZEROS: [u8; CHUNK_BYTES as usize] = [0; CHUNK_BYTES as usize];
 
@@ -22,9 +35,13 @@ impl AsRef<[u8]> for Piece {
 }
 
 /// The content of a file. Chunks that are not there are zeros.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Content {
     size_bytes: u64,
+    /// Which bytes these are: no others, in any file, have or
+    /// had the number.
+    version: u64,
+    #[serde(skip)]
     chunks: BTreeMap<u64, Arc<Vec<u8>>>,
     /// What holds data, in whole blocks.
     allocated: Ranges,
@@ -35,12 +52,55 @@ pub struct Content {
 impl Content {
     /// A file of zeros.
     pub fn zeros(size_bytes: u64) -> Content {
-        Content { size_bytes, ..Content::default() }
+        Content { size_bytes, version: new_version(), ..Content::default() }
     }
 
     /// The file's size.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// Which bytes these are.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The parts that are not all holes: where they begin, and their bytes.
+    pub fn parts(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.chunks.iter().map(|(chunk, bytes)| {
+            let start = chunk * CHUNK_BYTES;
+            let length = CHUNK_BYTES.min(self.size_bytes.saturating_sub(start));
+            (start, &bytes[..length as usize])
+        })
+    }
+
+    /// Puts back bytes that an earlier run left; nothing else of the content changes.
+    pub fn restore(&mut self, start: u64, bytes: &[u8]) {
+        assert_eq!(start % CHUNK_BYTES, 0, "parts begin where chunks do");
+        let mut chunk = ZEROS.to_vec();
+        chunk[..bytes.len()].copy_from_slice(bytes);
+        self.chunks.insert(start / CHUNK_BYTES, Arc::new(chunk));
+    }
+
+    /// Takes the bytes of `other`, which is the same version, without copying them.
+    pub fn share_bytes(&mut self, other: &Content) {
+        assert_eq!(self.version, other.version, "bytes are shared by one version alone");
+        self.chunks.clone_from(&other.chunks);
+    }
+
+    /// Where chunks that hold data begin, and how long they are within the file.
+    pub fn places(&self) -> Vec<(u64, u64)> {
+        let mut places: Vec<(u64, u64)> = Vec::new();
+        for (start, end, _) in self.allocated.within(0, self.size_bytes) {
+            for chunk in start / CHUNK_BYTES..end.div_ceil(CHUNK_BYTES) {
+                let start = chunk * CHUNK_BYTES;
+                let place = (start, CHUNK_BYTES.min(self.size_bytes - start));
+                if places.last() != Some(&place) {
+                    places.push(place);
+                }
+            }
+        }
+        places
     }
 
     /// How many bytes hold data.
@@ -87,6 +147,7 @@ impl Content {
         }
         let (first, last) = (start / BLOCK_BYTES * BLOCK_BYTES, end.next_multiple_of(BLOCK_BYTES));
         if start < end {
+            self.version = new_version();
             self.allocated.mark(first, last, Mark::Written);
             self.changes.entry(epoch).or_default().mark(first, last, Mark::Written);
         }
@@ -96,6 +157,7 @@ impl Content {
     /// if the range reaches the end of the file.
     pub fn clear(&mut self, start: u64, end: u64, epoch: u64) {
         self.zero(start, end);
+        self.version = new_version();
         let first = start.next_multiple_of(BLOCK_BYTES);
         let to_the_end = end == self.size_bytes;
         let last = if to_the_end {
@@ -134,6 +196,7 @@ impl Content {
 
     /// Cuts off what is beyond `size_bytes`, or adds zeros.
     pub fn resize(&mut self, size_bytes: u64, epoch: u64) {
+        self.version = new_version();
         if size_bytes < self.size_bytes {
             self.zero(size_bytes, self.size_bytes);
             let first = size_bytes.next_multiple_of(BLOCK_BYTES);

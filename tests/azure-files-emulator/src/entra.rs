@@ -4,6 +4,7 @@
 use crate::auth::token;
 use crate::call::{Call, Reply};
 use crate::names::percent_decode;
+use crate::operation::Operation;
 use crate::server::Server;
 use crate::time::Ticks;
 use serde_json::json;
@@ -24,14 +25,18 @@ fn base(call: &Call) -> String {
     format!("{scheme}://{}", call.header("host").unwrap_or("127.0.0.1"))
 }
 
-/// The answer, if the request is for this.
-pub fn answer(server: &Server, call: &Call) -> Option<Reply> {
+/// The answer to a request for a token.
+pub fn give(server: &Server, call: &Call, operation: Operation) -> Reply {
+    match operation {
+        Operation::GetMachineToken => give_machine_token(server, call),
+        _ => give_token(server, call),
+    }
+}
+
+/// The answer, if the request is for what surrounds tokens.
+pub fn answer(call: &Call) -> Option<Reply> {
     let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
     match (call.method.as_str(), &path[..]) {
-        ("POST", [_, "oauth2", "v2.0", "token"]) => Some(give_token(server, call)),
-        ("GET", ["metadata", "identity", "oauth2", "token"]) => {
-            Some(give_machine_token(server, call))
-        }
         ("GET", [_, "discovery", "instance"]) => Some(discovery(call)),
         ("GET", [tenant, "v2.0", ".well-known", "openid-configuration"]) => {
             Some(configuration(call, tenant))
@@ -120,6 +125,29 @@ fn give_machine_token(server: &Server, call: &Call) -> Reply {
             "resource": resource,
             "token_type": "Bearer",
         }),
+    )
+}
+
+/// A program in place of `az`, which says one token whatever it is asked for.
+pub fn az_script(token: &str, expires: Ticks) -> String {
+    let iso = expires.iso();
+    let local = format!("{} {}.000000", &iso[..10], &iso[11..19]);
+    let answer = json!({
+        "accessToken": token,
+        "expiresOn": local,
+        "expires_on": expires.seconds(),
+        "subscription": "00000000-0000-0000-0000-000000000000",
+        "tenant": token::TENANT,
+        "tokenType": "Bearer",
+    });
+    format!(
+        "#!/bin/sh\n\
+         # A stand-in for az: it knows one command.\n\
+         case \"$1 $2\" in\n\
+         'account get-access-token') ;;\n\
+         *) echo \"ERROR: '$*' is not known to this stand-in.\" >&2; exit 2 ;;\n\
+         esac\n\
+         cat <<'ANSWER'\n{answer}\nANSWER\n"
     )
 }
 

@@ -23,6 +23,7 @@ mod error;
 mod faults;
 mod names;
 mod operation;
+mod owner;
 mod persist;
 mod ranges;
 mod serve;
@@ -34,7 +35,8 @@ mod xml;
 
 pub use auth::token::TENANT;
 pub use config::{Config, DEVELOPMENT_ACCOUNT, DEVELOPMENT_KEY, EntraConfig};
-pub use emulator::{Emulator, Entry, LeaseState, Sharing};
+pub use emulator::Emulator;
 pub use faults::{Fault, Faults, Rule, RuleId};
 pub use operation::Operation;
+pub use owner::{Entry, LeaseState, Owner, Sharing};
 pub use server::Logged;

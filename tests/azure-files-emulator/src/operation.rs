@@ -1,4 +1,5 @@
-//! The calls of the protocol: how a request is told to be one, and what it needs.
+//! The calls of the protocol: how a request is told to be one, and what it needs. The last two
+//! are of the stand-in for Entra: they are counted and go wrong like the others.
 
 use crate::call::Call;
 use crate::error::{Error, Result};
@@ -73,6 +74,8 @@ operations! {
     CreateSymbolicLink 'o' "cw",
     GetSymbolicLink 'o' "r",
     CreateHardLink 'o' "cw",
+    GetToken 's' "",
+    GetMachineToken 's' "",
 }
 
 impl Operation {
@@ -105,9 +108,27 @@ impl Operation {
         })
     }
 
+    /// Which of the stand-in for Entra's a request asks for, if any.
+    pub fn of_entra(call: &Call) -> Option<Operation> {
+        let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
+        match (call.method.as_str(), &path[..]) {
+            ("POST", [_, "oauth2", "v2.0", "token"]) => Some(Operation::GetToken),
+            ("GET", ["metadata", "identity", "oauth2", "token"]) => {
+                Some(Operation::GetMachineToken)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of the stand-in for Entra.
+    pub fn is_of_entra(self) -> bool {
+        matches!(self, Operation::GetToken | Operation::GetMachineToken)
+    }
+
     /// Whether bearer tokens may ask for it from 2024-11-04 on only.
     pub fn is_management(self) -> bool {
-        self <= Operation::LeaseShare && self != Operation::GetUserDelegationKey
+        let of_account_or_share = self <= Operation::LeaseShare;
+        of_account_or_share && self != Operation::GetUserDelegationKey
     }
 }
 

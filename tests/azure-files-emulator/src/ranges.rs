@@ -1,9 +1,10 @@
 //! Marks over ranges of bytes: which are written, which were cleared.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a range is marked as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mark {
     /// Holds data.
     Written,
@@ -12,7 +13,7 @@ pub enum Mark {
 }
 
 /// A map from disjoint ranges to marks; neighbours of one mark are merged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges {
     /// start -> (end, mark); ends are exclusive.
     spans: BTreeMap<u64, (u64, Mark)>,

@@ -10,14 +10,16 @@ use crate::entra;
 use crate::error::{Error, Result};
 use crate::faults::{Fault, Faults};
 use crate::operation::Operation;
-use crate::persist::Disk;
+use crate::owner::Owner;
+use crate::persist::{Disk, Image};
 use crate::store::Store;
 use crate::time::Clock;
 use bytes::Bytes;
 use hyper::http::request::Parts;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The log keeps this many of the newest requests: a test looks back over one scene, not a day.
 const LOG_REQUESTS_MAX: usize = 10_000;
@@ -43,6 +45,17 @@ struct Journal {
     newest: VecDeque<Logged>,
 }
 
+/// What the owner wants done when a call comes.
+struct Hook {
+    operation: Operation,
+    path: String,
+    after: bool,
+    act: Act,
+}
+
+/// Done once.
+pub type Act = Box<dyn FnOnce(&Owner) + Send>;
+
 /// An account and everything about it.
 pub struct Server {
     /// Name and key.
@@ -55,7 +68,11 @@ pub struct Server {
     pub faults: Faults,
     store: Mutex<Store>,
     disk: Option<Disk>,
+    /// Counts requests that may have changed something.
+    changes: AtomicU64,
     journal: Mutex<Journal>,
+    hooks: Mutex<Vec<Hook>>,
+    connections: AtomicU64,
 }
 
 /// An answer, and what befalls it on its way.
@@ -71,12 +88,25 @@ impl Server {
     pub fn new(config: Config) -> std::io::Result<Server> {
         let invalid = || std::io::Error::other("the account key is not base64");
         let key = crypto::from_base64(&config.key).ok_or_else(invalid)?;
-        let account = Account { name: config.account.clone(), key };
+        let account = Account::new(&config.account, key);
         let clock = Clock::default();
         let disk = config.root.as_deref().map(Disk::open).transpose()?;
         let store = disk.as_ref().map(|disk| disk.load(&clock)).transpose()?.unwrap_or_default();
         let (store, faults, journal) = (Mutex::new(store), Faults::default(), Mutex::default());
-        Ok(Server { account, config, clock, faults, store, disk, journal })
+        let (changes, connections) = (AtomicU64::new(0), AtomicU64::new(0));
+        let hooks = Mutex::new(Vec::new());
+        Ok(Server {
+            account,
+            config,
+            clock,
+            faults,
+            store,
+            disk,
+            changes,
+            journal,
+            hooks,
+            connections,
+        })
     }
 
     /// The account's content. Whoever holds it changes it in one step.
@@ -106,29 +136,71 @@ impl Server {
 
     /// Writes to the disk what changed, if there is one to write to.
     pub fn save(&self) -> std::io::Result<()> {
-        match &self.disk {
-            Some(disk) => disk.save(&self.store()),
-            None => Ok(()),
-        }
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let image = Image::of(&self.store(), &self.clock)?;
+        disk.save(&image)
+    }
+
+    /// Whether there is a directory to save to.
+    pub fn is_kept(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Counts requests that may have changed something.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection.
+    pub fn add_connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections were accepted.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Has `act` done before or after the next such call.
+    pub fn add_hook(&self, operation: Operation, path: &str, after: bool, act: Act) {
+        let hook = Hook { operation, path: path.to_owned(), after, act };
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
+    }
+
+    /// Does what is to be done now. Nothing is locked meanwhile: it may do anything.
+    fn run_hooks(self: &Arc<Self>, operation: Operation, path: &str, after: bool) {
+        let due = |hook: &mut Hook| {
+            hook.operation == operation && hook.after == after && path.contains(&hook.path)
+        };
+        let hooks: Vec<Hook> = {
+            let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+            hooks.extract_if(.., due).collect()
+        };
+        let owner = Owner::of(Arc::clone(self));
+        hooks.into_iter().for_each(|hook| (hook.act)(&owner));
     }
 
     /// Answers a request. A fault that delays is waited for here.
-    pub async fn answer(&self, parts: &Parts, body: Bytes, secure: bool, peer: IpAddr) -> Outcome {
+    pub async fn answer(
+        self: &Arc<Self>,
+        parts: &Parts,
+        body: Bytes,
+        secure: bool,
+        peer: IpAddr,
+    ) -> Outcome {
         let whole = |reply| Outcome { reply: Some(reply), fault: None };
         let call = match Call::new(parts, body, secure, peer) {
             Ok(call) => call,
             Err(error) => return whole(self.finish(Err(error), None)),
         };
-        if call.path.first().map(String::as_str) != Some(self.account.name.as_str()) {
-            let reply = control::answer(self, &call).or_else(|| entra::answer(self, &call));
-            let unknown = || self.finish(Err(Error::new("InvalidUri")), Some(&call));
-            return whole(reply.unwrap_or_else(unknown));
+        if let Some(reply) = control::answer(self, &call).or_else(|| entra::answer(&call)) {
+            return whole(reply);
         }
-        let operation = match Operation::of(&call) {
+        let operation = match self.operation(&call) {
             Ok(operation) => operation,
             Err(error) => return whole(self.finish(Err(error), Some(&call))),
         };
-        let path = call.path[1..].join("/");
+        let path = call.path.get(1..).unwrap_or_default().join("/");
         let fault = self.faults.choose(operation, &path);
         let reply = match &fault {
             Some(Fault::Refuse) => None,
@@ -141,19 +213,30 @@ impl Server {
             }
             Some(Fault::Delay(time)) => {
                 tokio::time::sleep(*time).await;
-                Some(self.finish(self.perform(operation, &call), Some(&call)))
+                Some(self.carry_out(operation, &path, &call))
             }
             Some(Fault::DelayAnswer(time)) => {
-                let reply = self.finish(self.perform(operation, &call), Some(&call));
+                let reply = self.carry_out(operation, &path, &call);
                 tokio::time::sleep(*time).await;
                 Some(reply)
             }
-            _ => Some(self.finish(self.perform(operation, &call), Some(&call))),
+            _ => Some(self.carry_out(operation, &path, &call)),
         };
         self.note(operation, path, &call, reply.as_ref());
         match &fault {
             Some(Fault::LoseAnswer) => Outcome { reply: None, fault },
             _ => Outcome { reply, fault },
+        }
+    }
+
+    /// What is asked for, of this account or of the stand-in for Entra.
+    fn operation(&self, call: &Call) -> Result<Operation> {
+        if let Some(operation) = Operation::of_entra(call) {
+            return Ok(operation);
+        }
+        match call.path.first().is_some_and(|name| *name == self.account.name) {
+            true => Operation::of(call),
+            false => Err(Error::new("InvalidUri")),
         }
     }
 
@@ -172,7 +255,17 @@ impl Server {
         });
     }
 
+    fn carry_out(self: &Arc<Self>, operation: Operation, path: &str, call: &Call) -> Reply {
+        self.run_hooks(operation, path, false);
+        let reply = self.finish(self.perform(operation, call), Some(call));
+        self.run_hooks(operation, path, true);
+        reply
+    }
+
     fn perform(&self, operation: Operation, call: &Call) -> Result<Reply> {
+        if operation.is_of_entra() {
+            return Ok(entra::give(self, call, operation));
+        }
         let store = &mut *self.store();
         let components = call.path.get(2..).unwrap_or_default();
         let stored = store.shares.get(call.share());
@@ -183,6 +276,9 @@ impl Server {
         let has_length = call.headers.contains_key("content-length");
         if call.method == hyper::Method::PUT && !has_length {
             return Err(Error::new("MissingContentLengthHeader"));
+        }
+        if call.method != hyper::Method::GET && call.method != hyper::Method::HEAD {
+            self.changes.fetch_add(1, Ordering::Relaxed);
         }
         let (account, config, clock) = (&self.account, &self.config, &self.clock);
         let mut context = Context { account, config, clock, store, call, access };

@@ -1,5 +1,6 @@
 //! Times of 100 ns, the share's unit, and the two texts that the protocol has for them.
 
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +12,7 @@ const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A moment, in 100 ns since 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ticks(pub i64);
 
 impl Ticks {
@@ -128,6 +129,11 @@ impl Clock {
         let next = |last: i64| Some(now.max(last + 1));
         let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         Ticks(now.max(last.unwrap_or_default() + 1))
+    }
+
+    /// The latest stamp.
+    pub fn last_stamp(&self) -> Ticks {
+        Ticks(self.last.load(Ordering::Relaxed))
     }
 
     /// Makes later stamps later than `ticks`: for state that an earlier run left.

@@ -110,7 +110,7 @@ pub fn escape(text: &str) -> String {
 }
 
 /// A parsed element of a request's body.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Element {
     /// Its name.
     pub name: String,

@@ -3,11 +3,11 @@
 use super::Context;
 use super::properties::Wishes;
 use super::range::{RANGE_BYTES_MAX, check_md5, requested_range};
-use crate::call::{Call, Reply};
+use crate::call::{Call, Metadata, Reply};
 use crate::content::Content;
 use crate::crypto;
 use crate::error::{Error, Result};
-use crate::store::{Attributes, CONTENT_HEADERS, FileData, Kind, Node};
+use crate::store::{Attributes, CONTENT_HEADERS, CopyStatus, FileData, Kind, Node};
 use crate::time::Ticks;
 
 const FILE_BYTES_MAX: u64 = 4 << 40;
@@ -37,21 +37,29 @@ pub fn create(context: &mut Context<'_>) -> Result<Reply> {
     let mut content = Content::zeros(size_bytes);
     content.write(0, &call.body, context.share()?.epoch);
     let data = FileData { content, headers: content_headers(call), ..FileData::default() };
-    let id = context.place_file(data, metadata, wishes, stamp)?;
+    let id =
+        context.place_file(NewFile { data, metadata, wishes, read_only_goes: false }, stamp)?;
     let reply = Reply::new(201).with("x-ms-request-server-encrypted", "true");
     Ok(context.with_properties(reply, context.share()?.tree.node(id)))
+}
+
+/// A file that is to be.
+pub struct NewFile {
+    /// Its bytes and headers.
+    pub data: FileData,
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// Its properties.
+    pub wishes: Wishes,
+    /// Whether it may take the place of a read-only file.
+    pub read_only_goes: bool,
 }
 
 impl Context<'_> {
     /// Puts a file where the request says, in place of what file may be there. All of it or
     /// nothing happens.
-    pub fn place_file(
-        &mut self,
-        data: FileData,
-        metadata: crate::call::Metadata,
-        wishes: Wishes,
-        stamp: Ticks,
-    ) -> Result<u64> {
+    pub fn place_file(&mut self, new: NewFile, stamp: Ticks) -> Result<u64> {
+        let NewFile { data, metadata, wishes, read_only_goes } = new;
         let path = self.call.components()?;
         let lease_id = self.call.header("x-ms-lease-id");
         let there = self.share_mut()?.tree.find(&path)?;
@@ -64,7 +72,7 @@ impl Context<'_> {
                 let parent = self.share()?.tree.parent(&path)?;
                 Node::new(new_id, parent, Kind::File(Box::new(data)), Attributes::ARCHIVE, stamp)
             }
-            Some(id) => self.replaced(id, data, lease_id, stamp)?,
+            Some(id) => self.replaced(id, data, read_only_goes, stamp)?,
         };
         node.metadata = metadata;
         if there.is_some() && self.config.create_over_gives_new_id {
@@ -97,21 +105,25 @@ impl Context<'_> {
         &self,
         id: u64,
         data: FileData,
-        lease_id: Option<&str>,
+        read_only_goes: bool,
         stamp: Ticks,
     ) -> Result<Node> {
         let share = self.share()?;
         let old = share.tree.node(id);
         let generation = old.file()?.generation + 1;
-        old.lease.check_write(lease_id)?;
+        old.check_no_copy()?;
+        old.lease.check_write(self.call.header("x-ms-lease-id"))?;
         self.access.check("w")?;
-        old.check_writable()?;
+        if !read_only_goes {
+            old.check_writable()?;
+        }
         share.check_handles(id, false)?;
         share.check_handles(id, true)?;
         let kind = Kind::File(Box::new(FileData { generation, ..data }));
         let mut lease = old.lease.clone();
         lease.written();
-        let links = old.links;
+        // With an id of its own it takes the place of one name alone.
+        let links = if self.config.create_over_gives_new_id { 1 } else { old.links };
         let node = Node::new(id, old.parent, kind, Attributes::ARCHIVE, stamp);
         Ok(Node { lease, links, ..node })
     }
@@ -132,9 +144,13 @@ impl Context<'_> {
             reply = reply
                 .with("x-ms-copy-id", copy.id.as_str())
                 .with("x-ms-copy-source", copy.source.as_str())
-                .with("x-ms-copy-status", "success")
-                .with("x-ms-copy-progress", format!("{size}/{size}"))
-                .with("x-ms-copy-completion-time", copy.completed.rfc1123());
+                .with("x-ms-copy-status", copy.status.text());
+            let pending = copy.status == CopyStatus::Pending;
+            let done = if copy.status == CopyStatus::Success { size } else { 0 };
+            let ended = (!pending).then(|| copy.completed.rfc1123());
+            reply = reply
+                .with("x-ms-copy-progress", format!("{done}/{size}"))
+                .with_some("x-ms-copy-completion-time", ended);
         }
         Ok(self.with_properties(reply, node))
     }

@@ -38,6 +38,7 @@ pub fn of_file(context: &mut Context<'_>) -> Result<Reply> {
     let id = share.tree.file(&path)?;
     let writes_are_shared = share.check_handles(id, false);
     let node = share.tree.node_mut(id);
+    node.check_no_copy()?;
     let (stamp, lease) = (node.stamp, &mut node.lease);
     let action = call.required(ACTION)?.to_ascii_lowercase();
     let reply = match action.as_str() {

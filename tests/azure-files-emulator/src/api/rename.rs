@@ -44,7 +44,10 @@ pub fn rename(context: &mut Context<'_>, directory: bool) -> Result<Reply> {
         share.tree.put(before);
         return Err(error);
     }
-    if there.is_some() {
+    // The name may be another of the same file's.
+    let taken = share.tree.child(new_parent, name).is_some();
+    let same = (old_parent, share.tree.key(old_name)) == (new_parent, share.tree.key(name));
+    if taken && !same {
         share.tree.unlink(new_parent, name);
     }
     share.tree.rename((old_parent, old_name), (new_parent, name));

@@ -5,6 +5,7 @@ use super::{Access, Account, Target, token};
 use crate::call::Call;
 use crate::crypto;
 use crate::error::{Error, Result};
+use crate::names::percent_encode;
 use crate::operation::Operation;
 use crate::store::Policy;
 use crate::time::Ticks;
@@ -48,6 +49,12 @@ pub fn check(
     }
     let policy = stored_policy(&token, target)?;
     check_times(&token, policy, now)?;
+    if !token.get("skoid").is_empty() {
+        let ends = Ticks::parse_iso(token.get("ske"));
+        if ends.is_none_or(|ends| ends <= now) {
+            return Err(Error::authentication("The delegation key has expired.".to_owned()));
+        }
+    }
     check_line(&token, call)?;
     if of_account {
         check_account(&token, operation)?;
@@ -62,6 +69,38 @@ pub fn check(
     }
     let stored = policy.map_or("", |policy| &policy.permission);
     Ok(Access::Letters(format!("{}{stored}", token.get("sp"))))
+}
+
+const ISSUED_VERSION: &str = "2025-01-05";
+
+/// An account SAS for all resource types.
+pub fn issue_account(account: &Account, permissions: &str, expiry: &str) -> String {
+    let pairs = [
+        ("sv", ISSUED_VERSION),
+        ("ss", "f"),
+        ("srt", "sco"),
+        ("sp", permissions),
+        ("se", expiry),
+        ("spr", "https,http"),
+    ];
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let text = account_string(account, &Token(&pairs));
+    as_query(&pairs, &crypto::sign(&account.key, &text))
+}
+
+/// A SAS of one share.
+pub fn issue_share(account: &Account, share: &str, permissions: &str, expiry: &str) -> String {
+    let pairs = [("sv", ISSUED_VERSION), ("sr", "s"), ("sp", permissions), ("se", expiry)];
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let text = resource_string(&Token(&pairs), &format!("/file/{}/{share}", account.name));
+    as_query(&pairs, &crypto::sign(&account.key, &text))
+}
+
+fn as_query(pairs: &[(String, String)], signature: &str) -> String {
+    let signature = ("sig".to_owned(), signature.to_owned());
+    let all = pairs.iter().chain(std::iter::once(&signature));
+    let all = all.map(|(name, value)| format!("{name}={}", percent_encode(value)));
+    all.collect::<Vec<_>>().join("&")
 }
 
 fn account_string(account: &Account, token: &Token<'_>) -> String {
@@ -80,14 +119,18 @@ fn service_string(account: &Account, token: &Token<'_>, target: &Target<'_>) -> 
             return Err(Error::authentication(format!("sr={other} is not known here.")));
         }
     };
+    let resource = format!("/file/{}/{}{below}", account.name, target.share);
+    Ok(resource_string(token, &resource))
+}
+
+fn resource_string(token: &Token<'_>, resource: &str) -> String {
     let signer: &[&str] = match token.get("skoid").is_empty() {
         true => &["si"],
         false => &["skoid", "sktid", "skt", "ske", "sks", "skv", "skdutid", "sduoid"],
     };
     let begin = token.lines(&["sp", "st", "se"]);
     let end = token.lines(&["sip", "spr", "sv", "rscc", "rscd", "rsce", "rscl", "rsct"]);
-    let resource = format!("/file/{}/{}{below}", account.name, target.share);
-    Ok(format!("{begin}\n{resource}\n{}\n{end}", token.lines(signer)))
+    format!("{begin}\n{resource}\n{}\n{end}", token.lines(signer))
 }
 
 fn stored_policy<'a>(token: &Token<'_>, target: &Target<'a>) -> Result<Option<&'a Policy>> {
@@ -169,7 +212,7 @@ mod tests {
 
     fn account() -> Account {
         let key = crypto::from_base64(DEVELOPMENT_KEY).unwrap();
-        Account { name: "devstoreaccount1".to_owned(), key }
+        Account::new("devstoreaccount1", key)
     }
 
     fn pairs(parameters: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -140,7 +140,7 @@ mod tests {
         let signed = string_to_sign(call, account, Order::Culture);
         assert_eq!(signed, text);
         assert_eq!(crypto::sign(&key, &signed), signature);
-        let account = Account { name: account.to_owned(), key };
+        let account = Account::new(account, key);
         let then = Ticks::parse_iso("2026-01-02T03:10:00Z").unwrap();
         let good = format!("{}:{signature}", account.name);
         assert_eq!(check(&account, call, &good, then), Ok(()));
@@ -234,7 +234,7 @@ mod tests {
         );
         // Clients that sort by bytes are let in, too.
         let key = crypto::from_base64(DEVELOPMENT_KEY).unwrap();
-        let account = Account { name: "acct1".to_owned(), key };
+        let account = Account::new("acct1", key);
         let signature = crypto::sign(&account.key, &string_to_sign(&call, "acct1", Order::Bytes));
         let then = Ticks::parse_iso("2026-01-02T03:04:05Z").unwrap();
         assert_eq!(check(&account, &call, &format!("acct1:{signature}"), then), Ok(()));

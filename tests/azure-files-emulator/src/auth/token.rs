@@ -37,6 +37,7 @@ pub fn issue(
         "nbf": now.seconds(),
         "exp": expires.seconds(),
         "jti": crypto::guid(),
+        "generation": account.token_generation(),
     });
     let text =
         [header, claims.to_string()].map(|part| crypto::base64_url(part.as_bytes())).join(".");
@@ -54,6 +55,9 @@ pub fn check(account: &Account, token: &str, now: Ticks) -> Result<Value, &'stat
     let claims: Value = serde_json::from_slice(&claims).map_err(|_| "no claims")?;
     if claims["exp"].as_i64().is_none_or(|expires| expires <= now.seconds()) {
         return Err("the token has expired");
+    }
+    if claims["generation"].as_u64() != Some(account.token_generation()) {
+        return Err("the token was revoked");
     }
     match claims["aud"].as_str().is_some_and(is_storage) {
         true => Ok(claims),
@@ -78,12 +82,14 @@ mod tests {
 
     #[test]
     fn a_token_holds_until_it_expires_and_cannot_be_made_up() {
-        let account = Account { name: "a".to_owned(), key: b"key".to_vec() };
+        let account = Account::new("a", b"key".to_vec());
         let at = Ticks::from_seconds;
         let token = issue(&account, "me", "https://storage.azure.com/", at(100), at(200));
         assert_eq!(check(&account, &token, at(199)).unwrap()["oid"], "me");
         assert_eq!(check(&account, &token, at(200)), Err("the token has expired"));
-        let other = Account { name: "a".to_owned(), key: b"other".to_vec() };
+        account.revoke_tokens();
+        assert_eq!(check(&account, &token, at(150)), Err("the token was revoked"));
+        let other = Account::new("a", b"other".to_vec());
         assert_eq!(check(&other, &token, at(150)), Err("the signature is wrong"));
         let mail = issue(&account, "me", "https://graph.microsoft.com", at(100), at(200));
         assert_eq!(check(&account, &mail, at(150)), Err("the token is for another service"));

@@ -2,9 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::time::Ticks;
+use serde::{Deserialize, Serialize};
 
 /// The lease of a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileLease {
     /// Nobody's.
     #[default]
@@ -109,7 +110,7 @@ fn same(one: &str, other: &str) -> bool {
 }
 
 /// The lease of a share.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ShareLease {
     id: Option<String>,
     /// None is infinite.

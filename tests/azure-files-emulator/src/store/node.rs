@@ -5,10 +5,11 @@ use crate::call::Metadata;
 use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::time::Ticks;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// SMB's attribute bits, as the protocol names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Attributes(pub u32);
 
 const ATTRIBUTES: [(&str, u32); 9] = [
@@ -66,7 +67,7 @@ impl Attributes {
 }
 
 /// The four times of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     /// When it was made.
     pub created: Ticks,
@@ -89,7 +90,7 @@ pub const CONTENT_HEADERS: [(&str, &str); 6] = [
 ];
 
 /// Where a file that was a copy's target stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct CopyState {
     /// The copy's GUID.
     pub id: String,
@@ -99,10 +100,36 @@ pub struct CopyState {
     pub size_bytes: u64,
     /// When it was done.
     pub completed: Ticks,
+    /// Whether it was.
+    pub status: CopyStatus,
+    /// A pending one's bytes; none outlive the server.
+    #[serde(skip)]
+    pub rest: Option<Content>,
+}
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CopyStatus {
+    Pending,
+    Success,
+    Aborted,
+    Failed,
+}
+
+impl CopyStatus {
+    /// As in `x-ms-copy-status`.
+    pub fn text(self) -> &'static str {
+        match self {
+            CopyStatus::Pending => "pending",
+            CopyStatus::Success => "success",
+            CopyStatus::Aborted => "aborted",
+            CopyStatus::Failed => "failed",
+        }
+    }
 }
 
 /// What only files have.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct FileData {
     /// Its bytes.
     pub content: Content,
@@ -115,7 +142,7 @@ pub struct FileData {
 }
 
 /// What a node is.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum Kind {
     /// By folded name.
     Directory(BTreeMap<String, Entry>),
@@ -126,7 +153,7 @@ pub enum Kind {
 }
 
 /// A file, directory or link.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Node {
     /// Unique in the account, for ever.
     pub id: u64,
@@ -204,6 +231,33 @@ impl Node {
     pub fn touch(&mut self, stamp: Ticks) {
         self.stamp = stamp;
         self.times.changed = stamp;
+    }
+
+    /// Refuses what must wait until a copy to the file is done.
+    pub fn check_no_copy(&self) -> Result<()> {
+        let copy = self.file().ok().and_then(|file| file.copy.as_ref());
+        match copy.is_some_and(|copy| copy.status == CopyStatus::Pending) {
+            true => Err(Error::new("PendingCopyOperation")),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends a pending copy to the file, if there is one, as it should end.
+    pub fn finish_copy(&mut self, stamp: Ticks) {
+        let Kind::File(file) = &mut self.kind else { return };
+        let Some(copy) = file.copy.as_mut().filter(|copy| copy.status == CopyStatus::Pending)
+        else {
+            return;
+        };
+        copy.completed = stamp;
+        match copy.rest.take() {
+            Some(content) => {
+                copy.status = CopyStatus::Success;
+                file.content = content;
+            }
+            None => copy.status = CopyStatus::Failed,
+        }
+        self.touch(stamp);
     }
 
     /// Refuses what a read-only file refuses.

@@ -4,6 +4,7 @@ use super::{ShareLease, Tree};
 use crate::call::Metadata;
 use crate::error::{Error, Result};
 use crate::time::Ticks;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Key of the permission that each share has from the start.
@@ -11,7 +12,7 @@ pub const SMB_DEFAULT_PERMISSION: &str = "12501538048846835188*42292810593273586
 const DEFAULT_SDDL: &str = "O:SYG:SYD:(A;;FA;;;BA)(A;;FA;;;SY)(A;;0x1200a9;;;BU)(A;;0x1301bf;;;AU)";
 
 /// A stored access policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// At most 64 characters.
     pub id: String,
@@ -24,7 +25,7 @@ pub struct Policy {
 }
 
 /// A security descriptor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permission {
     /// The text, SDDL or base64.
     pub text: String,
@@ -50,6 +51,7 @@ pub struct Handle {
 }
 
 /// The share as it was.
+#[derive(Serialize, Deserialize)]
 pub struct Snapshot {
     /// The tree.
     pub tree: Tree,
@@ -64,6 +66,7 @@ pub struct Snapshot {
 }
 
 /// A share.
+#[derive(Serialize, Deserialize)]
 pub struct Share {
     /// Name and value pairs.
     pub metadata: Metadata,
@@ -91,7 +94,8 @@ pub struct Share {
     pub epoch: u64,
     /// By key.
     pub permissions: BTreeMap<String, Permission>,
-    /// What SMB clients have open.
+    /// What SMB clients have open: none outlives the server.
+    #[serde(skip)]
     pub handles: Vec<Handle>,
 }
 

@@ -5,6 +5,7 @@ use super::node::{Attributes, Kind, Node};
 use crate::error::{Error, Result};
 use crate::names::fold;
 use crate::time::Ticks;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 pub const ROOT: u64 = 0;
 
 /// A name in a directory.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Entry {
     /// With its case.
     pub name: String,
@@ -21,7 +22,7 @@ pub struct Entry {
 }
 
 /// Directories and files by id.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Tree {
     nodes: HashMap<u64, Arc<Node>>,
     /// NFS shares tell `a` from `A`.
@@ -61,6 +62,16 @@ impl Tree {
     /// All nodes, in no order.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().map(Arc::as_ref)
+    }
+
+    /// The ids of all nodes, in no order.
+    pub fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// All nodes, in no order, to change.
+    pub fn nodes_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.nodes.values_mut().map(Arc::make_mut)
     }
 
     /// Adds or replaces a node.
@@ -146,11 +157,37 @@ impl Tree {
     pub fn unlink(&mut self, dir: u64, name: &str) {
         let key = self.key(name);
         let entry = self.entries_mut(dir).remove(&key).expect("a name is there before it goes");
-        if self.node(entry.id).links > 1 {
-            self.node_mut(entry.id).links -= 1;
-        } else {
-            self.nodes.remove(&entry.id);
+        self.lose_name(entry.id, dir);
+    }
+
+    /// A node has one name less, which was in `dir`.
+    fn lose_name(&mut self, id: u64, dir: u64) {
+        if self.node(id).links == 1 {
+            self.nodes.remove(&id);
+            return;
         }
+        self.node_mut(id).links -= 1;
+        if self.node(id).parent == dir {
+            let names_it = |node: &&Node| match &node.kind {
+                Kind::Directory(entries) => entries.values().any(|entry| entry.id == id),
+                _ => false,
+            };
+            let parent = self.nodes().find(names_it).map(|node| node.id);
+            self.node_mut(id).parent = parent.expect("a node with a link left has a name left");
+        }
+    }
+
+    /// Takes a name away and, if it is a directory's, all that is in it.
+    pub fn unlink_tree(&mut self, dir: u64, name: &str) {
+        let id = self.child(dir, name).expect("a name is there before it goes").id;
+        if self.node(id).is_directory() {
+            let below: Vec<String> =
+                self.entries(id).values().map(|entry| entry.name.clone()).collect();
+            for name in below {
+                self.unlink_tree(id, &name);
+            }
+        }
+        self.unlink(dir, name);
     }
 
     /// Makes a name, which keeps its case, the name of another node; what it named goes.
@@ -158,7 +195,7 @@ impl Tree {
         let key = self.key(name);
         let entry = self.entries_mut(dir).get_mut(&key).expect("a name is there to be exchanged");
         let old = std::mem::replace(&mut entry.id, id);
-        self.nodes.remove(&old);
+        self.lose_name(old, dir);
     }
 
     /// Takes back a node that never had a name.
