@@ -203,15 +203,15 @@ impl Vfs {
     /// Drops the clean bytes of a file, or of all below a directory; returns how many.
     pub async fn evict(&self, path: &RemotePath) -> Result<u64> {
         self.find(path).await?;
-        let (vfs, path) = (self.arc(), path.clone());
-        let evicted = tokio::task::spawn_blocking(move || {
+        let path = path.clone();
+        let evicted = self.on_disk(move |vfs| {
             let mut freed = 0;
             for (_, content) in vfs.files_below(&path)? {
                 freed += content.map_or(Ok(0), |id| vfs.evict_content(id))?;
             }
             Ok(freed)
         });
-        evicted.await.map_err(|_| Error::new(ErrorKind::Io, "evict"))?
+        evicted.await?
     }
 
     fn contents_below(&self, path: &RemotePath) -> Result<Vec<ContentId>> {
@@ -338,8 +338,7 @@ impl Vfs {
         }
         let before = self.space.limit();
         self.space.set_limit(limit_bytes);
-        let vfs = self.arc();
-        let fits = tokio::task::spawn_blocking(move || vfs.make_room(0).is_some());
+        let fits = self.on_disk(|vfs| vfs.make_room(0).is_some());
         if fits.await.unwrap_or(false) {
             return Ok(());
         }

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::space::{ExtentKey, Reservation, Standing};
 use crate::vfs::Vfs;
 use covefs_remote::{Kind, RemotePath};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -85,7 +85,7 @@ impl Vfs {
         edited_too: bool,
         kept: &mut Vec<ExtentKey>,
     ) -> Result<u64> {
-        let mut going: HashMap<ContentId, (Arc<File>, Vec<u32>)> = HashMap::new();
+        let mut going: BTreeMap<ContentId, (Arc<File>, Vec<u32>)> = BTreeMap::new();
         for key in victims {
             if self.space.heat().pinned.contains(&key.0) {
                 kept.push(*key);

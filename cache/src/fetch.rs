@@ -319,7 +319,9 @@ impl Vfs {
         let _permit = self.fetch_permit(wanted).await;
         let path = match self.base_path_of(file) {
             Ok(Some(path)) => path,
-            _ => return Err(RemoteKind::NotFound),
+            Ok(None) => return Err(RemoteKind::NotFound),
+            // A directory above it may stand elsewhere: asked again, soon.
+            Err(_) => return Err(RemoteKind::Busy),
         };
         let range = flight.range.clone();
         let opened = self.remote.read(&path, range.clone(), &flight.version).await;
@@ -363,14 +365,14 @@ impl Vfs {
         if chunks.is_empty() {
             return end;
         }
-        let (vfs, file, version) = (self.arc(), file.clone(), flight.version);
-        let stored = tokio::task::spawn_blocking(move || {
+        let (file, version) = (file.clone(), flight.version);
+        let stored = self.on_disk(move |vfs| {
             let bytes = end - at + limits::STORE_SLACK;
             // Without room the readers are served all the same, nothing is stored.
             let Some(_reservation) = vfs.make_room(bytes) else { return Ok(()) };
             vfs.store_chunks(&file, &version, at, &chunks)
         });
-        if let Ok(Err(error)) = stored.await {
+        if let Ok(Err(error)) | Err(error) = stored.await {
             tracing::warn!(%error, "fetched bytes are not stored");
         }
         end
@@ -435,6 +437,13 @@ impl Vfs {
     }
 
     fn base_path_of(&self, file: &File) -> Result<Option<covefs_remote::RemotePath>> {
-        self.tree().base_path(file.node())
+        let mut tree = self.tree();
+        let base = tree.get(file.node())?.and_then(|node| node.base);
+        if let Some(base) = base
+            && self.unsure_above(&mut tree, base.place.parent)?.is_some()
+        {
+            return Err(Error::new(ErrorKind::Stale, "find the share's path"));
+        }
+        tree.base_path(file.node())
     }
 }

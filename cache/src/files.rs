@@ -12,7 +12,7 @@ use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::time::Instant;
@@ -20,11 +20,11 @@ use tokio::time::Instant;
 /// All contents in use.
 #[derive(Default)]
 pub(crate) struct Files {
-    loaded: Mutex<HashMap<ContentId, Arc<File>>>,
+    loaded: Mutex<BTreeMap<ContentId, Arc<File>>>,
 }
 
 impl Files {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<ContentId, Arc<File>>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<ContentId, Arc<File>>> {
         self.loaded.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 

@@ -22,9 +22,17 @@ impl Vfs {
         loop {
             let Some(path) = self.tree().base_path(dir)? else { return Ok(None) };
             let hold = self.paths.share(&path).await;
-            let mut tree = self.tree();
-            if tree.base_path(dir)?.as_ref() == Some(&path) {
-                return Ok(Some((path, self.sync.question(), hold)));
+            let unsure = {
+                let mut tree = self.tree();
+                let unsure = self.unsure_above(&mut tree, dir)?;
+                if unsure.is_none() && tree.base_path(dir)?.as_ref() == Some(&path) {
+                    return Ok(Some((path, self.sync.question(), hold)));
+                }
+                unsure
+            };
+            drop(hold);
+            if let Some(renamed) = unsure {
+                self.resolve_renamed(renamed).await?;
             }
         }
     }
@@ -168,6 +176,9 @@ impl Vfs {
 
     /// Asks for the whole metadata of one node, its xattrs among it.
     pub(crate) async fn wait_node(&self, ino: Ino) -> Result<()> {
+        let parent = self.tree().get(ino)?.and_then(|node| node.base).map(|base| base.place.parent);
+        let Some(parent) = parent else { return Ok(()) };
+        let _still = self.still_path(parent).await?;
         let path = self.tree().base_path(ino)?;
         let Some(path) = path else { return Ok(()) };
         let deadline = Instant::now() + self.config.timeout;

@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::start::epoch_mark;
 use crate::vfs::Vfs;
 use covefs_remote::Kind;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,9 +31,8 @@ impl Vfs {
     pub(crate) async fn settle_for_ever(&self) {
         loop {
             tokio::time::sleep(limits::SETTLE).await;
-            let vfs = self.arc();
-            let round = tokio::task::spawn_blocking(move || vfs.settle(false));
-            if let Ok(Err(error)) = round.await {
+            let round = self.on_disk(|vfs| vfs.settle(false)).await;
+            if let Ok(Err(error)) | Err(error) = round {
                 tracing::warn!(%error, "settling");
             }
         }
@@ -179,7 +178,7 @@ impl Vfs {
 
     /// Makes the index durable and drops from the journal what only it was kept for.
     pub(crate) fn forget_cleaned(&self, all: bool) -> Result<()> {
-        let cleaned: HashSet<Ino> = {
+        let cleaned: BTreeSet<Ino> = {
             let mut cleaned = self.cleaned.lock().unwrap_or_else(|p| p.into_inner());
             std::mem::take(&mut *cleaned).into_iter().collect()
         };

@@ -9,7 +9,7 @@
 use crate::attr::ContentId;
 use crate::limits;
 use lru::LruCache;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -145,8 +145,8 @@ pub(crate) struct Heat {
     protected: LruCache<ExtentKey, Extent>,
     protected_bytes: u64,
     /// How often each content was opened for reading; only of contents with extents here.
-    opens: HashMap<ContentId, Opens>,
-    pub pinned: HashSet<ContentId>,
+    opens: BTreeMap<ContentId, Opens>,
+    pub pinned: BTreeSet<ContentId>,
     /// Seconds since 1970, as of the last round of settling, and of the last look at all extents.
     now: u64,
     looked: u64,
@@ -183,8 +183,8 @@ impl Default for Heat {
             probation: LruCache::unbounded(),
             protected: LruCache::unbounded(),
             protected_bytes: 0,
-            opens: HashMap::new(),
-            pinned: HashSet::new(),
+            opens: BTreeMap::new(),
+            pinned: BTreeSet::new(),
             now: 0,
             looked: 0,
         }

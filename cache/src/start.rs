@@ -1,7 +1,7 @@
 //! Opening a cache directory for a mount: every reason to refuse is one line for people.
 
 use crate::attr::Ino;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::disk::{DirLock, Disk, Locked, RealDisk, suitable};
 use crate::doubt::{self, Doubted};
@@ -11,7 +11,7 @@ use crate::journal::{Journal, JournalLimits, Live, Record, Replayed};
 use crate::limits;
 use crate::node::{Base, DirtyAttrs, Node, Place};
 use crate::tree::Tree;
-use crate::vfs::{Parts, Site, Vfs};
+use crate::vfs::{DiskWork, Parts, Site, Vfs};
 use covefs_remote::attempt::{AttemptConfig, Guarded};
 use covefs_remote::{Kind, Metadata, Remote, RemotePath, ShareIdentity, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -211,6 +211,8 @@ pub(crate) struct Kept {
     /// The index has nothing of an earlier run.
     pub fresh: bool,
     pub site: Site,
+    pub clock: Arc<dyn Clock>,
+    pub disk_work: DiskWork,
 }
 
 fn open_dir(dir: &Path, mountpoint: &Path) -> Result<Opened, StartError> {
@@ -325,6 +327,8 @@ impl Vfs {
             index,
             fresh: fresh || copied,
             site: Site { cache_id: json.cache_id, start: json.start },
+            clock: Arc::new(SystemClock),
+            disk_work: DiskWork::Pool,
         };
         Vfs::start_on(kept, config, guarded, identity, online).await.map_err(disk_error(&dir))
     }
@@ -337,7 +341,7 @@ impl Vfs {
         identity: ShareIdentity,
         online: bool,
     ) -> crate::error::Result<Arc<Vfs>> {
-        let Kept { lock, disk, index, fresh, site } = kept;
+        let Kept { lock, disk, index, fresh, site, clock, disk_work } = kept;
         let journal_limits = JournalLimits::beside(config.limit_bytes);
         let (journal, replayed) = Journal::open_with(disk.clone(), journal_limits)?;
         let fresh = fresh || is_behind(&*index, &journal)?;
@@ -352,7 +356,8 @@ impl Vfs {
         let change = journal.live(|live| live.nodes.values().map(|n| n.change).max());
         let vfs = Vfs::new(Parts {
             remote,
-            clock: Arc::new(SystemClock),
+            clock,
+            disk_work,
             disk,
             index,
             journal,
@@ -395,11 +400,9 @@ impl Vfs {
         let vfs = self.arc();
         let whole = replayed.whole;
         self.spawn("take stock", async move {
-            let run = vfs.clone();
-            match tokio::task::spawn_blocking(move || run.take_stock(whole)).await {
-                Ok(Err(error)) => tracing::error!(%error, "cannot count the cache"),
+            match vfs.on_disk(move |vfs| vfs.take_stock(whole)).await {
                 Ok(Ok(())) => tracing::debug!(used = vfs.space.used(), "counted the cache"),
-                Err(error) => tracing::error!(%error, "cannot count the cache"),
+                Ok(Err(error)) | Err(error) => tracing::error!(%error, "cannot count the cache"),
             }
         });
         let dirty = self.journal.live(|live| {
@@ -421,16 +424,14 @@ impl Vfs {
     /// nothing is lost by either.
     pub async fn shutdown(&self) {
         self.join_tasks().await;
-        let vfs = self.arc();
-        let settled = tokio::task::spawn_blocking(move || {
+        let settled = self.on_disk(|vfs| {
             vfs.settle(true)?;
             vfs.settle(true)?;
             vfs.journal.sync()
         });
         match settled.await {
             Ok(Ok(())) => tracing::info!("the cache is closed"),
-            Ok(Err(error)) => tracing::error!(%error, "closing the cache"),
-            Err(error) => tracing::error!(%error, "closing the cache"),
+            Ok(Err(error)) | Err(error) => tracing::error!(%error, "closing the cache"),
         }
     }
 
@@ -547,8 +548,9 @@ fn overlay(
         if let Some((size, mtime)) = node.content.and_then(|id| sizes.get(&id)) {
             (node.size, node.mtime) = (*size, *mtime);
         }
-        // Without the index its names have to be asked for again.
-        node.listed &= !fresh || node.base.is_none();
+        // The names in it are the index's, which may have lost them: then they are asked for again.
+        let indexed = !fresh && tree.get(node.ino)?.is_some_and(|known| known.listed);
+        node.listed &= node.base.is_none() || indexed;
     }
     tree.store(&nodes)?;
     for node in nodes.iter().filter(|node| node.is_nothing()) {

@@ -2,18 +2,21 @@
 //! the one that the plan asks for. It retries for ever, and everything it does or cannot do is
 //! visible in `covefs status`.
 
+mod change;
 mod conflict;
 mod plan;
 mod run;
 mod sent;
 mod source;
+mod taken;
 mod upload;
+mod view;
 
 use crate::attr::Ino;
 use crate::limits;
 use crate::node::Place;
 use lru::LruCache;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -40,12 +43,12 @@ pub(crate) struct Sync {
 #[derive(Default)]
 struct Queue {
     due: BTreeSet<(Instant, Ino)>,
-    at: HashMap<Ino, Queued>,
-    active: HashSet<Ino>,
-    failed: HashMap<Ino, Failure>,
+    at: BTreeMap<Ino, Queued>,
+    active: BTreeSet<Ino>,
+    failed: BTreeMap<Ino, Failure>,
     /// Who waits for whom, both ways.
-    waiters: HashMap<Ino, HashSet<Ino>>,
-    waits_for: HashMap<Ino, Ino>,
+    waiters: BTreeMap<Ino, BTreeSet<Ino>>,
+    waits_for: BTreeMap<Ino, Ino>,
 }
 
 #[derive(Clone, Copy)]
@@ -246,8 +249,8 @@ impl Queue {
     }
 
     /// Nodes that wait for this one, or for one that does.
-    fn waiting_for(&self, ino: Ino) -> HashSet<Ino> {
-        let mut found = HashSet::new();
+    fn waiting_for(&self, ino: Ino) -> BTreeSet<Ino> {
+        let mut found = BTreeSet::new();
         let mut at = vec![ino];
         while let Some(ino) = at.pop() {
             let waiters = self.waiters.get(&ino).into_iter().flatten().copied();

@@ -3,3 +3,4 @@
 mod cuts;
 mod power;
 mod rig;
+mod simulation;

@@ -339,6 +339,26 @@ impl Tree {
         self.walk(ino, |node| node.base.as_ref().map(|base| base.place.clone()))
     }
 
+    /// The topmost of a directory and those above it, where the share has them, that is `wanted`.
+    pub(crate) fn topmost(
+        &mut self,
+        dir: Ino,
+        wanted: impl Fn(Ino) -> bool,
+    ) -> Result<Option<Ino>> {
+        let mut found = None;
+        let mut at = dir;
+        for _ in 0..limits::PATH_DEPTH {
+            if wanted(at) {
+                found = Some(at);
+            }
+            match self.get(at)?.and_then(|node| node.base) {
+                Some(base) if at != Ino::ROOT => at = base.place.parent,
+                _ => break,
+            }
+        }
+        Ok(found)
+    }
+
     /// Where the user sees this node; `None` when it is removed.
     pub(crate) fn path(&mut self, ino: Ino) -> Result<Option<RemotePath>> {
         self.walk(ino, |node| node.place.clone())

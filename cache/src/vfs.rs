@@ -36,6 +36,7 @@ pub struct Vfs {
     me: Weak<Vfs>,
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
+    disk_work: DiskWork,
     pub(crate) remote: Arc<Guarded>,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) index: Arc<dyn Index>,
@@ -84,10 +85,21 @@ pub(crate) struct Site {
     pub start: u64,
 }
 
+/// Where work runs that may block on the local disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DiskWork {
+    /// On the blocking pool.
+    Pool,
+    /// Where it is asked for: in the simulation, so that a seed replays exactly.
+    #[cfg(test)]
+    AtOnce,
+}
+
 /// What a `Vfs` is made of.
 pub(crate) struct Parts {
     pub config: Config,
     pub clock: Arc<dyn Clock>,
+    pub disk_work: DiskWork,
     pub remote: Arc<Guarded>,
     pub disk: Arc<dyn Disk>,
     pub index: Arc<dyn Index>,
@@ -131,6 +143,7 @@ impl Vfs {
             stopping: CancellationToken::new(),
             config: parts.config,
             clock: parts.clock,
+            disk_work: parts.disk_work,
             remote: parts.remote,
             disk: parts.disk,
             index: parts.index,
@@ -157,6 +170,7 @@ impl Vfs {
         let stopping = self.stopping.clone();
         let task = async move {
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => tracing::debug!(name, "task stopped"),
                 () = task => {}
             }
@@ -168,6 +182,23 @@ impl Vfs {
         self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Does what may block on the local disk. Goes on to its end when the caller is cancelled.
+    pub(crate) async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Vfs) -> T + Send + 'static,
+    ) -> Result<T> {
+        let vfs = self.arc();
+        let done = match self.disk_work {
+            DiskWork::Pool => tokio::task::spawn_blocking(move || work(&vfs)).await,
+            #[cfg(test)]
+            DiskWork::AtOnce => Ok(work(&vfs)),
+        };
+        done.map_err(|error| {
+            let failed = Error::new(ErrorKind::Io, "work on the local disk");
+            Error { source: Some(Box::new(error)), ..failed }
+        })
     }
 
     /// Something that a person should look at, in `covefs status`.
@@ -337,9 +368,8 @@ impl Vfs {
             let freed = self.space.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            let vfs = self.arc();
-            let made = tokio::task::spawn_blocking(move || vfs.make_room(bytes).is_some());
-            if made.await.unwrap_or(false) || Instant::now() >= deadline {
+            let made = self.on_disk(move |vfs| vfs.make_room(bytes).is_some()).await;
+            if made.unwrap_or(false) || Instant::now() >= deadline {
                 // At the deadline the operation asks once more and gets its error.
                 return Ok(());
             }

@@ -230,7 +230,7 @@ fn random_round(seed: u64) {
     });
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     rig.names("d").unwrap();
-    rig.remote.randomly(seed, Odds { before: 60, after: 100, short: 40 });
+    rig.remote.randomly(seed, Odds { before: 60, after: 100, short: 40, ..Odds::default() });
     for step in 0..60 {
         random_step(&mut rig, &mut random, &mut files, seed + step);
         let names: Vec<String> = files.keys().map(|at| at[2..].to_owned()).collect();
@@ -296,7 +296,8 @@ fn random_step(
             rig.remote.offline(false);
             rig.remote.heal();
             rig.crash(Index::Kept);
-            rig.remote.randomly(seed, Odds { before: 30, after: 100, short: 40 });
+            rig.remote
+                .randomly(seed, Odds { before: 30, after: 100, short: 40, ..Odds::default() });
             rig.start();
         }
         _ => {

@@ -34,6 +34,7 @@ struct Counts {
     offline: AtomicBool,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
+    faults: AtomicU64,
 }
 
 impl Counts {
@@ -78,6 +79,11 @@ impl FaultRemote {
         self.counted().get(op).copied().unwrap_or(0)
     }
 
+    /// How many requests met a fault or were slow, those while it was offline aside.
+    pub fn faults(&self) -> u64 {
+        self.counts.faults.load(Ordering::Relaxed)
+    }
+
     /// How many requests were made at all.
     pub fn requests_all(&self) -> u64 {
         self.counted().values().sum()
@@ -114,7 +120,11 @@ impl FaultRemote {
         if self.counts.is_offline() {
             return Err(Error::new(ErrorKind::Unreachable, op, paths[0]));
         }
-        Ok(self.plan().draw(op, paths))
+        let fault = self.plan().draw(op, paths);
+        if fault.is_some() {
+            self.counts.faults.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(fault)
     }
 
     /// Makes a request without a body, with whatever is to go wrong.

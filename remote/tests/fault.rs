@@ -133,7 +133,7 @@ async fn chance_repeats_with_its_seed() {
     let run = |seed| async move {
         let (_, fault, share) = faulty();
         put(&share, "f", &[0; 1000]).await;
-        fault.randomly(seed, Odds { before: 100, after: 100, short: 100 });
+        fault.randomly(seed, Odds { before: 100, after: 100, short: 100, ..Odds::default() });
         let mut kinds = Vec::new();
         for _ in 0..300 {
             kinds.push(share.stat(&path("f")).await.err().map(|error| error.kind));

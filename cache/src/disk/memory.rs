@@ -12,7 +12,7 @@ use super::{Disk, DiskFile, DiskSpace, Listed};
 use crate::ranges::RangeSet;
 use image::{Image, PAGE, Random};
 use state::{Fault, NameChange, State};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ impl MemoryDisk {
     /// An empty disk of so many bytes; `u64::MAX` never fills.
     pub fn new(capacity: u64) -> Self {
         let state = State {
-            files: HashMap::new(),
+            files: BTreeMap::new(),
             names: BTreeMap::new(),
             durable: BTreeMap::new(),
             unsynced: Vec::new(),

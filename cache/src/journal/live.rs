@@ -9,24 +9,24 @@ use crate::node::Node;
 use crate::ranges::RangeSet;
 use covefs_remote::{RemotePath, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// The facts the share does not have yet, and what goes with them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Live {
     /// Dirty nodes and the directories above them (J1).
-    pub nodes: HashMap<Ino, Node>,
+    pub nodes: BTreeMap<Ino, Node>,
     /// Contents that were touched since they were in step.
-    pub contents: HashMap<ContentId, LiveContent>,
+    pub contents: BTreeMap<ContentId, LiveContent>,
     pub pins: BTreeSet<RemotePath>,
     pub conflicts: BTreeMap<u64, ConflictRecord>,
-    pub temps: HashSet<RemotePath>,
-    pub suspects: HashSet<Ino>,
+    pub temps: BTreeSet<RemotePath>,
+    pub suspects: BTreeSet<Ino>,
     /// Uploads and renames whose outcome may be unknown, by node.
-    pub sent: HashMap<Ino, SentRecord>,
+    pub sent: BTreeMap<Ino, SentRecord>,
     /// What was punched out, by epoch, until the index knows (D3).
-    pub absent: BTreeMap<u64, HashMap<ContentId, RangeSet>>,
+    pub absent: BTreeMap<u64, BTreeMap<ContentId, RangeSet>>,
     /// The last epoch the index is known to have flushed: one that says less is an older one.
     pub index_epoch: u64,
 }

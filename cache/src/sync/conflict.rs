@@ -5,7 +5,8 @@
 //! way (S4). Each conflict is journalled, logged and listed until it is dismissed.
 
 use super::plan::View;
-use super::run::{Outcome, gone};
+use super::run::Outcome;
+use super::taken::gone;
 use crate::attr::Notice;
 use crate::error::Result;
 use crate::fetch::Reader;
@@ -486,7 +487,14 @@ impl Vfs {
             Some(found) if found.version.same_object(&version) => {
                 Ok(Outcome::Later(limits::RETRY_FIRST))
             }
-            Some(found) if found.kind == node.kind && self.follow_replacement(node, &found)? => {
+            found => self.resolve_other(node, found.as_ref()),
+        }
+    }
+
+    /// Another object stands where the share had the node, or nothing.
+    pub(super) fn resolve_other(&self, node: &Node, found: Option<&Metadata>) -> Result<Outcome> {
+        match found {
+            Some(found) if found.kind == node.kind && self.follow_replacement(node, found)? => {
                 Ok(Outcome::Again)
             }
             _ => self.place_is_theirs(node),

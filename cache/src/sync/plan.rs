@@ -21,6 +21,8 @@ pub(crate) struct View {
     /// Has to move or go first: a child of a removed directory, or a directory that the node's
     /// new one still lies below on the share.
     pub blocker: Option<Ino>,
+    /// Something appeared in this removed directory that its user never saw.
+    pub unseen: bool,
     /// Will replace this removed node on the share (S3).
     pub successor: Option<Ino>,
     /// An upload acknowledged before this delete, still to come (S3).
@@ -62,6 +64,8 @@ pub(crate) enum Action {
     Detour,
     SetAttrs,
     Remove(Version),
+    /// Our removal is dropped: what is in it beats that (S6).
+    Revive,
 }
 
 /// Decides the next step.
@@ -90,6 +94,9 @@ pub(crate) fn plan(view: &View) -> Action {
 
 fn plan_removal(view: &View) -> Action {
     let Some(base) = &view.node.base else { return Action::Done };
+    if view.unseen {
+        return Action::Revive;
+    }
     if let Some(first) = view.blocker.or(view.successor).or(view.earlier) {
         return Action::WaitFor(first);
     }

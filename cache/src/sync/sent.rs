@@ -3,11 +3,13 @@
 //! else is believed of that node.
 
 use super::conflict::{copy_bytes_max, copy_name};
-use super::run::gone;
+use super::taken::gone;
 use crate::attr::Ino;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
+use crate::limits;
 use crate::node::{Node, Place};
+use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{Existence, Expect, Kind, Metadata, Remote, RemotePath, Version};
 
@@ -21,12 +23,7 @@ impl Vfs {
     /// Before the share changes, all that led to it is durable: a power cut must not take this site
     /// back to what the share no longer has, an old name or bytes that were replaced.
     pub(super) async fn durable(&self) -> Result<()> {
-        let vfs = self.arc();
-        let synced = tokio::task::spawn_blocking(move || vfs.journal.sync()).await;
-        synced.map_err(|error| {
-            let failed = Error::new(ErrorKind::Io, "make the journal durable");
-            Error { source: Some(Box::new(error)), ..failed }
-        })?
+        self.on_disk(|vfs| vfs.journal.sync()).await?
     }
 
     /// The outcome is known: it was not made.
@@ -34,17 +31,73 @@ impl Vfs {
         self.journal.append_freeing(&[Record::SentGone(ino)])
     }
 
+    /// A directory that may stand elsewhere on the share than we know, because the answer to its
+    /// rename was lost: this one, or one above it. What is asked for below it says nothing.
+    pub(crate) fn unsure_above(&self, tree: &mut Tree, dir: Ino) -> Result<Option<Ino>> {
+        let renamed: Vec<Ino> = self.journal.live(|live| {
+            let moves = live.sent.values().filter(|sent| matches!(sent.what, SentWhat::Move));
+            moves.map(|sent| sent.ino).collect()
+        });
+        if renamed.is_empty() {
+            return Ok(None);
+        }
+        tree.topmost(dir, |ino| renamed.contains(&ino))
+    }
+
+    /// The same for all that a step of this node would be about.
+    pub(super) fn unsure_of(&self, ino: Ino) -> Result<Option<Ino>> {
+        let mut tree = self.tree();
+        let node = tree.get(ino)?;
+        let sent = self.journal.live(|live| live.sent.get(&ino).map(|sent| sent.place.clone()));
+        let mut places: Vec<Place> = sent.into_iter().collect();
+        if let Some(node) = node {
+            places.extend(node.place);
+            places.extend(node.base.map(|base| base.place));
+        }
+        for place in places {
+            if let Some(above) = self.unsure_above(&mut tree, place.parent)?
+                && above != ino
+            {
+                return Ok(Some(above));
+            }
+        }
+        Ok(None)
+    }
+
     /// Finds out about all of them.
     pub(crate) async fn resolve_all_sent(&self) {
-        let sent: Vec<Ino> = self.journal.live(|live| live.sent.keys().copied().collect());
-        for ino in sent {
+        let mut sent: Vec<Ino> = self.journal.live(|live| live.sent.keys().copied().collect());
+        while let Some(ino) = sent.pop() {
+            // Directories before what lies in them.
+            match self.unsure_of(ino) {
+                Ok(Some(above)) if sent.contains(&above) => {
+                    sent.retain(|other| *other != above);
+                    sent.extend([ino, above]);
+                    continue;
+                }
+                Ok(None) => {}
+                // Its own worker asks again.
+                _ => continue,
+            }
+            let Some(_ours) = self.sync.claim(ino) else { continue };
             if let Err(error) = self.resolve_sent(ino).await {
                 tracing::warn!(%error, ino = ino.0, "the outcome of a change stays unknown");
             }
         }
     }
 
-    /// Finds out whether the last change of a node was made, if that is not known.
+    /// Finds out where a directory is whose rename may have been made, or waits while others do.
+    pub(crate) async fn resolve_renamed(&self, dir: Ino) -> Result<()> {
+        let finished = self.sync.finished.notified();
+        if let Some(_ours) = self.sync.claim(dir) {
+            return self.resolve_sent(dir).await;
+        }
+        let _ = tokio::time::timeout(limits::BUSY * 5, finished).await;
+        Ok(())
+    }
+
+    /// Finds out whether the last change of a node was made, if that is not known. Nobody else may
+    /// be at it: the caller has its claim.
     pub(super) async fn resolve_sent(&self, ino: Ino) -> Result<()> {
         let Some(sent) = self.journal.live(|live| live.sent.get(&ino).cloned()) else {
             return Ok(());

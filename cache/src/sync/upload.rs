@@ -1,8 +1,9 @@
 //! One file to the share: freeze, send under a temporary name, put in place, be in step.
 
 use super::plan::View;
-use super::run::{Outcome, gone, settle_attrs};
+use super::run::Outcome;
 use super::source::Upload;
+use super::taken::{gone, settle_attrs};
 use crate::error::{ErrorKind, Result};
 use crate::fetch::Reader;
 use crate::file::File;

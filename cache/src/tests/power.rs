@@ -459,10 +459,6 @@ fn originals(name: &str) -> Vec<String> {
     names
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 fn power_cuts_at_random_moments_lose_nothing_that_was_synced() {
     let first = number("COVEFS_SEED", 1);

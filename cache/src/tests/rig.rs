@@ -1,11 +1,12 @@
 //! A cache whose disk, journal and index lose power together, and the share beside it.
 //!
-//! Everything runs on one thread under a clock that waits for nobody, but for blocking disk work.
+//! Everything runs on one thread under a clock that waits for nobody, so that a run repeats exactly.
 
 #[path = "../../tests/harness/values.rs"]
 mod values;
 
 use crate::attr::*;
+use crate::clock::Clock;
 use crate::config::{Config, MinFree};
 use crate::disk::{DirLock, Locked, MemoryDisk};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,14 +14,16 @@ use crate::file::File;
 use crate::index::{Index, MemoryIndex, Op, Pair, Tree};
 use crate::start::Kept;
 use crate::step::{Asked, Step};
-use crate::vfs::{Site, Vfs};
+use crate::vfs::{DiskWork, Site, Vfs};
 use covefs_remote::attempt::{AttemptConfig, Guarded};
-use covefs_remote::fault::FaultRemote;
+use covefs_remote::fault::{FaultRemote, Odds};
 use covefs_remote::local::LocalRemote;
 use covefs_remote::memory::MemoryRemote;
-use covefs_remote::{Remote, RemotePath};
-use std::collections::BTreeSet;
+use covefs_remote::{Kind, Limits, Remote, RemotePath, Timestamp};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -29,6 +32,14 @@ pub use values::*;
 
 /// By the clock of the test, which costs nothing.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A share that takes its time, now and then.
+pub const SLOW: Odds = Odds { before: 0, after: 0, short: 0, slow: 300 };
+
+/// A number that the person who runs the test may set.
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
 
 /// A machine with a cache, and the share.
 pub struct Rig {
@@ -39,9 +50,35 @@ pub struct Rig {
     pub disk: MemoryDisk,
     pub index: Arc<MemoryIndex>,
     pub config: Config,
+    clock: Arc<Ticks>,
+    /// A file, and when it was changed last: operations go on only while that is so.
+    seen: RefCell<Option<(String, Option<Timestamp>)>>,
     starts: u64,
+    /// Caches that it had before this one.
+    lives: u64,
     lock: tempfile::TempDir,
     running: Option<(Runtime, Arc<Vfs>)>,
+}
+
+/// A wall clock that no two looks find the same.
+#[derive(Default)]
+struct Ticks(AtomicU64);
+
+impl Ticks {
+    /// Later than whatever a share in memory says.
+    const START_SECONDS: i64 = 1_800_000_000;
+
+    fn pass(&self, time: Duration) {
+        self.0.fetch_add(time.as_micros() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Ticks {
+    fn now(&self) -> Timestamp {
+        let micros = 1 + self.0.fetch_add(1, Ordering::SeqCst);
+        let seconds = Self::START_SECONDS + (micros / 1_000_000) as i64;
+        Timestamp { seconds, nanos: (micros % 1_000_000) as u32 * 1000 }
+    }
 }
 
 /// The index of a machine: it stops when the disk does.
@@ -101,30 +138,60 @@ impl Rig {
         Rig::over(memory.clone(), memory)
     }
 
+    /// On an empty share that lists so many names at once.
+    pub fn paged(entries: usize) -> Rig {
+        let limits = MemoryRemote::new().limits().clone();
+        let memory = MemoryRemote::with_limits(Limits { page_entries: entries, ..limits });
+        let memory = Arc::new(memory);
+        Rig::over(memory.clone(), memory)
+    }
+
     /// The same on a directory.
     pub fn on_dir(root: &Path) -> Rig {
         let local = LocalRemote::open(root.to_owned()).unwrap();
         Rig::over(Arc::new(local), Arc::default())
     }
 
+    /// Another site of the same share.
+    pub fn beside(&self, site: &str) -> Rig {
+        let mut rig = Rig::off(self.share.clone(), self.memory.clone());
+        rig.config.site = site.into();
+        rig.clock = self.clock.clone();
+        rig.start();
+        rig
+    }
+
     fn over(share: Arc<dyn Remote>, memory: Arc<MemoryRemote>) -> Rig {
-        let mut rig = Rig {
+        let mut rig = Rig::off(share, memory);
+        rig.start();
+        rig
+    }
+
+    fn off(share: Arc<dyn Remote>, memory: Arc<MemoryRemote>) -> Rig {
+        Rig {
             remote: Arc::new(FaultRemote::new(share.clone())),
             share,
             memory,
             disk: MemoryDisk::new(u64::MAX),
             index: Arc::new(MemoryIndex::new()),
             config: config(PathBuf::from("/nowhere")),
+            clock: Arc::default(),
+            seen: RefCell::default(),
             starts: 0,
+            lives: 0,
             lock: tempfile::tempdir().unwrap(),
             running: None,
-        };
-        rig.start();
-        rig
+        }
     }
 
     pub fn start(&mut self) {
         self.start_with(true);
+    }
+
+    /// Nothing goes wrong any more, but requests pass one another.
+    pub fn heal(&self) {
+        self.remote.heal();
+        self.remote.randomly(self.starts, SLOW);
     }
 
     /// With the share in reach, or not.
@@ -142,9 +209,18 @@ impl Rig {
             disk: Arc::new(self.disk.clone()),
             index: Arc::new(Mortal { index: self.index.clone(), disk: self.disk.clone() }),
             fresh: self.starts == 1,
-            site: Site { cache_id: "test".into(), start: self.starts },
+            site: Site {
+                cache_id: format!("{}{}", self.config.site, self.lives),
+                start: self.starts,
+            },
+            clock: self.clock.clone(),
+            disk_work: DiskWork::AtOnce,
         };
-        let attempts = AttemptConfig { timeout: self.config.timeout, ..AttemptConfig::default() };
+        let attempts = AttemptConfig {
+            timeout: self.config.timeout,
+            seed: Some(self.starts),
+            ..AttemptConfig::default()
+        };
         let vfs = runtime.block_on(async {
             let guarded = Arc::new(Guarded::new(self.remote.clone(), attempts));
             let identity = self.share.identity().await.unwrap();
@@ -186,12 +262,18 @@ impl Rig {
         self.running.as_ref().unwrap().0.block_on(limited).expect("it never ends")
     }
 
+    /// How often anything here asked what time it is, and how long it was let be.
+    pub fn looks_at_the_clock(&self) -> u64 {
+        self.clock.0.load(Ordering::SeqCst)
+    }
+
     /// By the clock of the test.
     pub fn now(&self) -> Instant {
         self.wait(async { Instant::now() })
     }
 
     pub fn pause(&self, time: Duration) {
+        self.clock.pass(time);
         self.wait(async { tokio::time::sleep(time).await });
     }
 
@@ -201,6 +283,9 @@ impl Rig {
         let _clock = runtime.enter();
         let mut asked = Asked::now();
         loop {
+            if self.has_changed() {
+                return Err(Error::new(ErrorKind::Stale, "go on with what was seen"));
+            }
             match op(self.vfs(), asked)? {
                 Step::Done(answer) => return Ok(answer),
                 Step::Wait(need) => {
@@ -209,6 +294,28 @@ impl Rig {
                 }
             }
         }
+    }
+
+    /// Does something only while a file is what was seen of it: the word of the share that it is
+    /// another may come at any moment. `None` when it did.
+    pub fn while_seen<T>(
+        &self,
+        at: &str,
+        changed: Option<Timestamp>,
+        act: impl FnOnce(&Rig) -> Result<T>,
+    ) -> Option<Result<T>> {
+        *self.seen.borrow_mut() = Some((at.to_owned(), changed));
+        let done = act(self);
+        let stopped = done.is_err() && self.has_changed();
+        *self.seen.borrow_mut() = None;
+        (!stopped).then_some(done)
+    }
+
+    fn has_changed(&self) -> bool {
+        // A dead machine knows nothing: whether it was done shows later.
+        let seen = self.seen.borrow();
+        !self.disk.is_killed()
+            && seen.as_ref().is_some_and(|(at, changed)| self.mtime(at) != *changed)
     }
 
     /// What the background does every two seconds.
@@ -227,11 +334,48 @@ impl Rig {
         self.vfs().journal.sync().unwrap();
     }
 
-    pub fn find(&self, name: &str) -> Result<Attr> {
-        match self.ask(|vfs, asked| vfs.lookup(asked, Ino::ROOT, name.as_bytes()))? {
-            Lookup::Found(entry) => Ok(entry.attr),
-            Lookup::Missing(_) => Err(Error::new(ErrorKind::NotFound, "look")),
+    pub fn find(&self, at: &str) -> Result<Attr> {
+        let mut found = None;
+        let mut ino = Ino::ROOT;
+        for name in at.split('/') {
+            match self.ask(|vfs, asked| vfs.lookup(asked, ino, name.as_bytes()))? {
+                Lookup::Found(entry) => (ino, found) = (entry.attr.ino, Some(entry.attr)),
+                Lookup::Missing(_) => return Err(Error::new(ErrorKind::NotFound, "look")),
+            }
         }
+        Ok(found.expect("a path has a name"))
+    }
+
+    /// The kernel looks before it makes anything.
+    pub fn is_free(&self, at: &str) -> Result<()> {
+        match self.find(at) {
+            Ok(_) => Err(Error::new(ErrorKind::Exists, "make")),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The directory and the name in it.
+    fn split<'a>(&self, at: &'a str) -> Result<(Ino, &'a [u8])> {
+        match at.rsplit_once('/') {
+            Some((dir, name)) => Ok((self.find(dir)?.ino, name.as_bytes())),
+            None => Ok((Ino::ROOT, at.as_bytes())),
+        }
+    }
+
+    /// When a file was changed last, by what is known here.
+    pub fn mtime(&self, at: &str) -> Option<Timestamp> {
+        let node = self.vfs().tree().resolve(&path(at)).ok().flatten()?;
+        Some(self.vfs().attr(&node).mtime)
+    }
+
+    /// The cache directory is deleted; it must not run.
+    pub fn wipe(&mut self) {
+        assert!(self.running.is_none(), "not under a running cache");
+        self.disk = MemoryDisk::new(u64::MAX);
+        self.index = Arc::new(MemoryIndex::new());
+        self.starts = 0;
+        self.lives += 1;
     }
 
     /// The content of a file that was just opened.
@@ -247,8 +391,8 @@ impl Rig {
     }
 
     pub fn create(&self, name: &str, how: OpenMode) -> Result<Fh> {
-        let make =
-            |vfs: &Vfs, asked| vfs.create(asked, OWNER, Ino::ROOT, name.as_bytes(), 0o644, how);
+        let (dir, name) = self.split(name)?;
+        let make = |vfs: &Vfs, asked| vfs.create(asked, OWNER, dir, name, 0o644, how);
         Ok(self.ask(make)?.1.fh)
     }
 
@@ -305,17 +449,82 @@ impl Rig {
     }
 
     pub fn mv(&self, from: &str, to: &str) -> Result<()> {
-        let (from, to) = (from.as_bytes(), to.as_bytes());
+        self.find(from)?;
+        match self.find(to) {
+            Err(error) if error.kind != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let ((dir, from), (to_dir, to)) = (self.split(from)?, self.split(to)?);
         let mode = RenameMode::Replace;
-        self.ask(|vfs, asked| vfs.rename(asked, Ino::ROOT, from, Ino::ROOT, to, mode))
+        self.ask(|vfs, asked| vfs.rename(asked, dir, from, to_dir, to, mode))
     }
 
-    pub fn rm(&self, name: &str) -> Result<()> {
-        self.ask(|vfs, asked| vfs.unlink(asked, Ino::ROOT, name.as_bytes()))
+    pub fn exchange(&self, one: &str, other: &str) -> Result<()> {
+        self.find(one)?;
+        self.find(other)?;
+        let ((dir, one), (to_dir, other)) = (self.split(one)?, self.split(other)?);
+        let mode = RenameMode::Exchange;
+        self.ask(|vfs, asked| vfs.rename(asked, dir, one, to_dir, other, mode))
+    }
+
+    pub fn chmod(&self, at: &str, mode: u32) -> Result<()> {
+        let ino = self.find(at)?.ino;
+        let change = SetAttr { mode: Some(mode), ..SetAttr::default() };
+        self.ask(|vfs, asked| vfs.setattr(asked, ino, None, &change)).map(drop)
+    }
+
+    /// Permission bits here, and on the share.
+    pub fn mode(&self, at: &str) -> Option<u32> {
+        self.find(at).ok().map(|attr| attr.mode)
+    }
+
+    pub fn mode_there(&self, at: &str) -> Option<u32> {
+        self.wait(self.share.stat(&path(at))).ok()?.mode
+    }
+
+    /// Where an open file is, as the user sees it.
+    pub fn place_of(&self, fh: Fh) -> Option<String> {
+        let file = self.vfs().handles.file(fh).ok()?.file.clone();
+        let path = self.vfs().tree().path(file.node()).ok()??;
+        Some(path.to_string().trim_start_matches('/').to_owned())
+    }
+
+    /// The user removed an open file, or replaced it.
+    pub fn is_removed(&self, fh: Fh) -> bool {
+        let Ok(handle) = self.vfs().handles.file(fh) else { return true };
+        self.place_of(fh).is_none() && handle.file.lock().lost.is_none()
+    }
+
+    pub fn rm(&self, at: &str) -> Result<()> {
+        self.find(at)?;
+        let (dir, name) = self.split(at)?;
+        self.ask(|vfs, asked| vfs.unlink(asked, dir, name))
+    }
+
+    pub fn mkdir(&self, at: &str) -> Result<()> {
+        self.is_free(at)?;
+        let (dir, name) = self.split(at)?;
+        self.ask(|vfs, asked| vfs.mkdir(asked, OWNER, dir, name, 0o755)).map(drop)
+    }
+
+    pub fn rmdir(&self, at: &str) -> Result<()> {
+        self.find(at)?;
+        let (dir, name) = self.split(at)?;
+        self.ask(|vfs, asked| vfs.rmdir(asked, dir, name))
     }
 
     pub fn evict(&self, name: &str) -> Result<u64> {
         self.wait(self.vfs().evict(&path(name)))
+    }
+
+    /// It has noticed that the share can be reached.
+    pub fn until_online(&self) {
+        let online = async {
+            while !self.vfs().reach.is_online() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        self.wait(online);
     }
 
     /// Everything is on the share, unless the machine dies first.
@@ -327,27 +536,49 @@ impl Rig {
         };
         self.wait(async {
             tokio::select! {
+                biased;
                 synced = self.vfs().sync_wait(&|_| ()) => synced,
                 () = dead => Err(Error::new(ErrorKind::Io, "wait for a dead machine")),
             }
         })
     }
 
-    /// All names but directories, as the user sees them.
+    /// All names in the root, as the user sees them.
     pub fn names(&self) -> Vec<String> {
-        let fh = self.ask(|vfs, asked| vfs.opendir(asked, Ino::ROOT)).unwrap();
-        let mut names = Vec::new();
+        self.list(Ino::ROOT).unwrap().into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn list(&self, dir: Ino) -> Result<Vec<(String, Attr)>> {
+        let fh = self.ask(|vfs, asked| vfs.opendir(asked, dir))?;
+        let mut items = Vec::new();
         let read = self.ask(|vfs, asked| {
-            names.clear();
+            items.clear();
             vfs.readdir(asked, fh, 0, true, &mut |item| {
-                names.push(String::from_utf8(item.name.clone()).unwrap());
+                let name = String::from_utf8(item.name.clone()).unwrap();
+                items.extend(item.entry.as_ref().map(|entry| (name, entry.attr)));
                 false
             })
         });
         self.vfs().releasedir(fh);
-        read.unwrap();
-        names.retain(|name| name != "." && name != "..");
-        names
+        read?;
+        Ok(items)
+    }
+
+    /// All paths, with whether they are directories, as the user sees them.
+    pub fn paths(&self) -> Result<BTreeMap<String, bool>> {
+        let mut found = BTreeMap::new();
+        let mut dirs = vec![(String::new(), Ino::ROOT)];
+        while let Some((path, ino)) = dirs.pop() {
+            for (name, attr) in self.list(ino)? {
+                let at = format!("{path}{name}");
+                let is_dir = attr.kind == Kind::Dir;
+                if is_dir {
+                    dirs.push((format!("{at}/"), attr.ino));
+                }
+                found.insert(at, is_dir);
+            }
+        }
+        Ok(found)
     }
 
     /// The bytes the share has under a name.

@@ -14,6 +14,7 @@ pub const READ: OpenMode = OpenMode {
     sync: false,
 };
 pub const WRITE: OpenMode = OpenMode { write: true, ..READ };
+pub const READ_WRITE: OpenMode = OpenMode { write: true, ..READ };
 pub const APPEND: OpenMode = OpenMode { append: true, ..WRITE };
 pub const TRUNCATE: OpenMode = OpenMode { truncate: true, ..WRITE };
 

@@ -136,6 +136,8 @@ pub struct Odds {
     pub after: u32,
     /// The body breaks off somewhere in its first 256 KiB.
     pub short: u32,
+    /// It is made, or answered, up to a second and a half later: others pass it.
+    pub slow: u32,
 }
 
 /// All rules, and chance.
@@ -161,16 +163,27 @@ impl Plan {
             return Some(rule.fault.clone());
         }
         let (prng, odds) = self.chance.as_mut()?;
-        let drawn = prng.below(1000) as u32;
-        if drawn < odds.before {
+        let mut left = prng.below(1000) as u32;
+        let mut falls = |share: u32| {
+            let falls = left < share;
+            left = left.saturating_sub(share);
+            falls
+        };
+        if falls(odds.before) {
             let kinds = [ErrorKind::Unreachable, ErrorKind::Timeout, ErrorKind::Busy];
-            Some(Fault::Before(kinds[prng.below(3) as usize]))
-        } else if drawn < odds.before + odds.after {
-            Some(Fault::After(ErrorKind::Timeout))
-        } else if drawn < odds.before + odds.after + odds.short {
-            Some(Fault::Short { bytes: prng.below(256 << 10), kind: ErrorKind::Unreachable })
-        } else {
-            None
+            return Some(Fault::Before(kinds[prng.below(3) as usize]));
         }
+        if falls(odds.after) {
+            return Some(Fault::After(ErrorKind::Timeout));
+        }
+        if falls(odds.short) {
+            let bytes = prng.below(256 << 10);
+            return Some(Fault::Short { bytes, kind: ErrorKind::Unreachable });
+        }
+        if falls(odds.slow) {
+            let time = Duration::from_millis(prng.below(1500));
+            return Some(if prng.below(2) == 0 { Fault::Delay(time) } else { Fault::Late(time) });
+        }
+        None
     }
 }

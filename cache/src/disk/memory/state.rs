@@ -2,11 +2,11 @@
 
 use super::image::Image;
 use super::{DiskOp, parent};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 pub(super) struct State {
-    pub files: HashMap<u64, Image>,
+    pub files: BTreeMap<u64, Image>,
     pub names: BTreeMap<String, u64>,
     /// What the names are after a power cut, but for the changes in `unsynced`.
     pub durable: BTreeMap<String, u64>,
@@ -98,7 +98,7 @@ impl State {
     /// Drops files that neither a name, nor a name that a power cut may bring back, nor a handle
     /// leads to.
     pub fn collect(&mut self) {
-        let mut kept: HashSet<u64> = self.names.values().copied().collect();
+        let mut kept: BTreeSet<u64> = self.names.values().copied().collect();
         kept.extend(self.durable.values());
         for change in &self.unsynced {
             if let NameChange::Put(_, id) | NameChange::Rename(_, _, id) = change {
@@ -119,7 +119,7 @@ impl State {
         if self.capacity == u64::MAX {
             return u64::MAX;
         }
-        let named: HashSet<&u64> = self.names.values().collect();
+        let named: BTreeSet<&u64> = self.names.values().collect();
         let counted =
             self.files.iter().filter(|(id, image)| image.handles > 0 || named.contains(id));
         self.capacity.saturating_sub(counted.map(|(_, image)| image.allocated()).sum())
