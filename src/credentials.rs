@@ -3,7 +3,7 @@
 
 use crate::fail;
 use anyhow::{Context, Result, bail};
-use covefs_remote::azure::Account;
+use covefs_remote::azure::{AUTHORITY, Account, Entra, Identity, MACHINE};
 use rustix::fs::OFlags;
 use std::fs::File;
 use std::io::Read;
@@ -14,14 +14,23 @@ const CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
 const ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
 const KEY: &str = "AZURE_STORAGE_KEY";
 const SAS: &str = "AZURE_STORAGE_SAS_TOKEN";
+const ENDPOINT: &str = "AZURE_STORAGE_FILE_ENDPOINT";
+const TENANT: &str = "AZURE_TENANT_ID";
+const CLIENT: &str = "AZURE_CLIENT_ID";
+const SECRET: &str = "AZURE_CLIENT_SECRET";
+const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+const KIND: &str = "AZURE_TOKEN_CREDENTIALS";
+const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
+const MACHINE_HOST: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
 
 /// A file of a login has a few lines.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// What to do where there is none.
-const HOW: &str = "set AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY or \
-                   AZURE_STORAGE_SAS_TOKEN, or write one of them as NAME=VALUE into a file that \
-                   only you can read (chmod 600) and name that with --credentials FILE";
+const HOW: &str = "set AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY, \
+                   AZURE_STORAGE_SAS_TOKEN or, for Entra ID, AZURE_TOKEN_CREDENTIALS; or write \
+                   one of them as NAME=VALUE into a file that only you can read (chmod 600) and \
+                   name that with --credentials FILE";
 
 /// The login for the account of this name, which a share names; a file is stronger than the
 /// environment. `endpoint` is the account's address, where the share's name tells another than
@@ -77,12 +86,60 @@ fn of_variables(
     let (login, name) = match (get(KEY), get(SAS)) {
         (Some(key), _) => (Account::with_key(account, &key), KEY),
         (None, Some(token)) => (Account::with_sas(account, &token), SAS),
-        (None, None) => return Ok(None),
+        (None, None) => match entra(place, &get)? {
+            Some(entra) => (Account::with_tokens(account, entra), KIND),
+            None => return Ok(None),
+        },
     };
-    match named {
-        Some(named) if named.trim() != account => Err(other(named.trim())),
-        _ => login.map(Some).map_err(|error| said(&format!("{name} in {place}"), &error)),
+    if let Some(named) = named.filter(|named| named.trim() != account) {
+        return Err(other(named.trim()));
     }
+    let login = login.map_err(|error| said(&format!("{name} in {place}"), &error))?;
+    match get(ENDPOINT) {
+        Some(endpoint) => {
+            let login = login.at(endpoint.trim());
+            login.map(Some).map_err(|error| said(&format!("{ENDPOINT} in {place}"), &error))
+        }
+        None => Ok(Some(login)),
+    }
+}
+
+/// A login by Entra ID, chosen as Microsoft's own libraries do: by the variables that are set, or
+/// by the name of a kind where one needs none.
+fn entra(place: &str, get: &impl Fn(&str) -> Option<String>) -> Result<Option<Entra>> {
+    let need = |name: &str| {
+        let missing = || fail::usage(format!("{place}: this login needs {name}"));
+        get(name).ok_or_else(missing)
+    };
+    let kind = match get(KIND) {
+        Some(kind) => kind.trim().to_ascii_lowercase(),
+        None if get(SECRET).is_some() => "environmentcredential".into(),
+        None if get(TOKEN_FILE).is_some() => "workloadidentitycredential".into(),
+        None => return Ok(None),
+    };
+    let identity = match kind.as_str() {
+        "environmentcredential" => {
+            Identity::Secret { tenant: need(TENANT)?, client: need(CLIENT)?, secret: need(SECRET)? }
+        }
+        "workloadidentitycredential" => Identity::Workload {
+            tenant: need(TENANT)?,
+            client: need(CLIENT)?,
+            file: need(TOKEN_FILE)?.into(),
+        },
+        "managedidentitycredential" => Identity::Machine { client: get(CLIENT) },
+        "azureclicredential" => Identity::Cli { program: "az".into(), tenant: get(TENANT) },
+        _ => {
+            return Err(fail::usage(format!(
+                "{KIND} in {place}: '{kind}' is none of EnvironmentCredential, \
+                 WorkloadIdentityCredential, ManagedIdentityCredential and AzureCliCredential"
+            )));
+        }
+    };
+    Ok(Some(Entra {
+        identity,
+        authority: get(AUTHORITY_HOST).unwrap_or_else(|| AUTHORITY.into()),
+        machine: get(MACHINE_HOST).unwrap_or_else(|| MACHINE.into()),
+    }))
 }
 
 fn said(place: &str, error: &covefs_remote::Error) -> anyhow::Error {
@@ -133,7 +190,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    const SECRET: &str = "aHVudGVyMg==";
+    const SECRET_KEY: &str = "aHVudGVyMg==";
 
     fn from(set: &[(&str, &str)], account: &str) -> Result<Account> {
         read(account, None, None, |name| {
@@ -150,12 +207,16 @@ mod tests {
 
     #[test]
     fn the_environment_names_the_login() {
-        let string = format!("AccountName=acme;AccountKey={SECRET}");
+        let string = format!("AccountName=acme;AccountKey={SECRET_KEY}");
         for set in [
             &[(CONNECTION_STRING, &*string)][..],
-            &[(KEY, SECRET)],
-            &[(ACCOUNT, "acme"), (KEY, SECRET)],
+            &[(KEY, SECRET_KEY)],
+            &[(ACCOUNT, "acme"), (KEY, SECRET_KEY)],
             &[(SAS, "?sv=1&sig=hunter2")],
+            &[(TENANT, "t"), (CLIENT, "c"), (SECRET, "hunter2")],
+            &[(TENANT, "t"), (CLIENT, "c"), (TOKEN_FILE, "/f")],
+            &[(KIND, "ManagedIdentityCredential")],
+            &[(KIND, "azureclicredential")],
         ] {
             assert_eq!(from(set, "acme").unwrap().name(), "acme", "{set:?}");
         }
@@ -163,16 +224,24 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_wrong_is_said_with_what_to_do() {
-        let string = format!("AccountName=other;AccountKey={SECRET}");
+        let string = format!("AccountName=other;AccountKey={SECRET_KEY}");
         for (set, wanted) in [
             (&[][..], "set AZURE_STORAGE_CONNECTION_STRING"),
             (&[(ACCOUNT, "acme")], "set AZURE_STORAGE_CONNECTION_STRING"),
             (&[(KEY, " ")], "no login for the storage account acme"),
             (&[(CONNECTION_STRING, &*string)], "for the storage account other"),
-            (&[(ACCOUNT, "other"), (KEY, SECRET)], "for the storage account other"),
+            (&[(ACCOUNT, "other"), (KEY, SECRET_KEY)], "for the storage account other"),
             (&[(KEY, "hunter2!")], "AZURE_STORAGE_KEY in the environment: the account key"),
             (&[(SAS, "hunter2")], "AZURE_STORAGE_SAS_TOKEN in the environment: the SAS token"),
             (&[(CONNECTION_STRING, "hunter2")], "AZURE_STORAGE_CONNECTION_STRING in the env"),
+            (&[(SECRET, "hunter2"), (CLIENT, "c")], "needs AZURE_TENANT_ID"),
+            (&[(TOKEN_FILE, "/f"), (TENANT, "t")], "needs AZURE_CLIENT_ID"),
+            (&[(KIND, "prod")], "none of EnvironmentCredential"),
+            (&[(KEY, SECRET_KEY), (ENDPOINT, "x")], "AZURE_STORAGE_FILE_ENDPOINT in the env"),
+            (
+                &[(KIND, "ManagedIdentityCredential"), (ENDPOINT, "http://127.0.0.1:1/acme")],
+                "never sent to http://",
+            ),
         ] {
             let (code, line) = line_of(from(set, "acme"));
             assert!(code == 2 && line.contains(wanted), "{line}");
@@ -183,7 +252,7 @@ mod tests {
     fn a_file_must_be_its_owner_s_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("login");
-        let text = format!("# acme\nexport AZURE_STORAGE_KEY=\"{SECRET}\"\n");
+        let text = format!("# acme\nexport AZURE_STORAGE_KEY=\"{SECRET_KEY}\"\n");
         std::fs::write(&path, text).unwrap();
         let from_file = |mode| {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();

@@ -11,6 +11,7 @@
 mod account;
 mod auth;
 mod change;
+mod entra;
 mod facts;
 mod fail;
 mod http;
@@ -26,6 +27,7 @@ mod url;
 mod write;
 
 pub use account::Account;
+pub use entra::{AUTHORITY, Entra, Identity, MACHINE};
 pub use posix::Defaults;
 
 use crate::{

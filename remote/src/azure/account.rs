@@ -1,8 +1,10 @@
 //! The storage account: its address, and who we are to it.
 
 use super::auth::Credential;
+use super::entra::{Entra, Tokens};
 use super::url;
 use crate::{Error, ErrorKind, RemotePath, Result};
+use std::sync::Arc;
 
 /// Where accounts of the public cloud are.
 const SUFFIX: &str = "core.windows.net";
@@ -30,6 +32,12 @@ impl Account {
     /// An account of the public cloud, by a shared access signature.
     pub fn with_sas(name: &str, token: &str) -> Result<Account> {
         Account::new(name, None, Credential::sas(token).map_err(wrong)?)
+    }
+
+    /// An account of the public cloud, by tokens of Entra ID.
+    pub fn with_tokens(name: &str, entra: Entra) -> Result<Account> {
+        let tokens = Tokens::new(entra).map_err(wrong)?;
+        Account::new(name, None, Credential::Tokens(Arc::new(tokens)))
     }
 
     /// What a connection string says: the portal's, or one with a `FileEndpoint` of its own.
@@ -102,13 +110,18 @@ impl Account {
         if parsed.is_none() {
             return Err(wrong(format!("'{endpoint}' is no address of a file service")));
         }
+        if matches!(credential, Credential::Tokens(_)) && !endpoint.starts_with("https://") {
+            return Err(wrong(format!(
+                "a token is never sent to {endpoint}, which is no https://"
+            )));
+        }
         Ok(Account { name: name.into(), endpoint, credential })
     }
 
     /// The token's parameters, where every URL carries them.
     pub(super) fn token(&self) -> Option<String> {
         match &self.credential {
-            Credential::Key(_) => None,
+            Credential::Key(_) | Credential::Tokens(_) => None,
             Credential::Sas(parameters) => Some(url::query(
                 parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())),
             )),
@@ -182,6 +195,13 @@ mod tests {
             let said = format!("{error} {error:?}");
             assert!(!said.contains("aHVudGVy") && !said.contains("hunter2"), "{said}");
         }
+        let entra = Entra {
+            identity: super::super::Identity::Machine { client: None },
+            authority: super::super::AUTHORITY.into(),
+            machine: super::super::MACHINE.into(),
+        };
+        let account = Account::with_tokens("acme", entra).unwrap();
+        assert!(account.at("http://127.0.0.1:1/acme").is_err(), "a token over plain http");
         let account = Account::with_key("acme", KEY).unwrap();
         assert!(!format!("{account:?}").contains("hunter2"));
         assert_eq!(account.token(), None);

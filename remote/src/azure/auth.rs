@@ -1,12 +1,14 @@
-//! Who we are to the account: a shared key that signs every request, or a token (SAS) that goes
-//! with every URL. Neither is ever shown: `Debug` hides them, errors and logs do not hold them.
+//! Who we are to the account: a shared key that signs every request, a token (SAS) that goes with
+//! every URL, or one of Entra ID that goes with every request. None is ever shown: `Debug` hides them, errors and logs do not hold them.
 
+use super::entra::Tokens;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::HeaderMap;
 use sha2::Sha256;
 use std::fmt;
+use std::sync::Arc;
 
 /// What proves that we may.
 #[derive(Clone)]
@@ -15,6 +17,8 @@ pub(super) enum Credential {
     Key(Vec<u8>),
     /// The parameters of a shared access signature, decoded.
     Sas(Vec<(String, String)>),
+    /// What Entra ID gives.
+    Tokens(Arc<Tokens>),
 }
 
 impl fmt::Debug for Credential {
@@ -22,6 +26,7 @@ impl fmt::Debug for Credential {
         out.write_str(match self {
             Credential::Key(_) => "Key(..)",
             Credential::Sas(_) => "Sas(..)",
+            Credential::Tokens(_) => "Tokens(..)",
         })
     }
 }
@@ -141,7 +146,7 @@ mod tests {
     fn key() -> Vec<u8> {
         match Credential::key(KEY).unwrap() {
             Credential::Key(key) => key,
-            Credential::Sas(_) => unreachable!(),
+            Credential::Sas(_) | Credential::Tokens(_) => unreachable!(),
         }
     }
 

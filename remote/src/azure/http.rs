@@ -195,12 +195,40 @@ impl Http {
 
     /// Sends once; the answer says yes, its body is still to be read.
     pub(super) async fn open(&self, call: &Call<'_>) -> Result<reqwest::Response> {
-        let request = self.request(call)?;
-        let response = self.client.execute(request).await.map_err(|error| lost(call, &error))?;
+        let bearer = self.bearer(call).await?;
+        let mut response = self.execute(call, bearer.as_ref()).await?;
+        if let (401, Some(refused)) = (response.status().as_u16(), &bearer)
+            && let Credential::Tokens(tokens) = &self.account.credential
+        {
+            // Revoked, or our clock is wrong: refused before anything was done.
+            tokens.forget(refused).await;
+            response = self.execute(call, self.bearer(call).await?.as_ref()).await?;
+        }
         match response.status().is_success() {
             true => Ok(response),
             false => Err(self.refused(call, response)),
         }
+    }
+
+    async fn bearer(&self, call: &Call<'_>) -> Result<Option<HeaderValue>> {
+        let Credential::Tokens(tokens) = &self.account.credential else { return Ok(None) };
+        let bearer = tokens.bearer().await;
+        bearer.map(Some).map_err(|error| Error { op: call.op, path: call.path.clone(), ..error })
+    }
+
+    async fn execute(
+        &self,
+        call: &Call<'_>,
+        bearer: Option<&HeaderValue>,
+    ) -> Result<reqwest::Response> {
+        let mut request = self.request(call)?;
+        if let Some(bearer) = bearer {
+            let headers = request.headers_mut();
+            headers.insert(reqwest::header::AUTHORIZATION, bearer.clone());
+            let intent = HeaderName::from_static("x-ms-file-request-intent");
+            headers.insert(intent, HeaderValue::from_static("backup"));
+        }
+        self.client.execute(request).await.map_err(|error| lost(call, &error))
     }
 
     fn request(&self, call: &Call<'_>) -> Result<reqwest::Request> {
@@ -324,7 +352,7 @@ pub(super) fn lost(call: &Call<'_>, error: &reqwest::Error) -> Error {
 }
 
 /// The cause beneath all causes: those above it only say that a request failed, and to which URL.
-fn innermost(error: &reqwest::Error) -> String {
+pub(super) fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn StdError = error;
     while let Some(next) = cause.source() {
         cause = next;
