@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::status::*;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
-use covefs_remote::{Kind, RemotePath};
+use covefs_remote::{ErrorKind as RemoteKind, Kind, RemotePath};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
@@ -31,9 +31,12 @@ impl Vfs {
         if let Some(why) = self.reach.trouble() {
             messages.push(format!("the share is out of reach: {why}"));
         }
-        if let Some(failure) = self.sync.last_failure() {
-            messages
-                .push(format!("an upload failed {} times, last: {}", failure.count, failure.error));
+        for (count, failure) in self.sync.failures() {
+            let why = failure.kind.map_or("an upload failed", RemoteKind::says);
+            messages.push(format!(
+                "{why}: {count} waiting, kept here and tried again; last: {}",
+                failure.error
+            ));
         }
         let recovered = Self::recovered(&*self.disk);
         if recovered > 0 {

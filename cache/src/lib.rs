@@ -11,6 +11,7 @@
 //! threads of the blocking pool take them.
 
 mod attr;
+mod broken;
 mod check;
 mod clock;
 mod config;

@@ -5,7 +5,7 @@
 //! Nothing here makes anything dirty (S6).
 
 use crate::attr::{ContentId, Ino, Notice};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_gone};
 use crate::names::OUR_PREFIX;
 use crate::node::{Base, DirtyAttrs, Node, Place};
 use crate::paths::Hold;
@@ -57,7 +57,7 @@ impl Vfs {
         loop {
             let page = match self.remote.list(&path, after).await {
                 Ok(page) => page,
-                Err(error) if error.kind.existence() == Existence::Gone => {
+                Err(error) if is_gone(&error) => {
                     self.believe_since(began)?;
                     // The listing of the directory above says what became of it.
                     self.forget_above(dir);
@@ -81,7 +81,7 @@ impl Vfs {
         for name in unsure {
             match self.remote.stat(&path.join(&name)).await {
                 Ok(metadata) => entries.push((name, metadata)),
-                Err(error) if error.kind.existence() == Existence::Gone => {}
+                Err(error) if is_gone(&error) => {}
                 Err(_) => drop(kept.insert(name)),
             }
         }
@@ -159,7 +159,7 @@ impl Vfs {
                 self.take(&mut tree, place.clone(), &metadata, asked)?;
                 tree.set_name_verified(place, began);
             }
-            Err(error) if error.kind.existence() == Existence::Gone => {
+            Err(error) if is_gone(&error) => {
                 let mut tree = self.tree();
                 if let Some(node) = tree.base_child(&place)? {
                     self.take_gone(&mut tree, node, asked)?;

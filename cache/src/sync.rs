@@ -15,6 +15,7 @@ mod view;
 use crate::attr::Ino;
 use crate::limits;
 use crate::node::Place;
+use covefs_remote::ErrorKind as RemoteKind;
 use lru::LruCache;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -63,6 +64,8 @@ struct Queued {
 pub(crate) struct Failure {
     pub count: u32,
     pub error: String,
+    /// What the share said, if it was the share.
+    pub kind: Option<RemoteKind>,
     pub since: Instant,
 }
 
@@ -202,9 +205,21 @@ impl Sync {
         self.lock().failed.get(&ino).cloned()
     }
 
-    /// The last error of any node.
-    pub(crate) fn last_failure(&self) -> Option<Failure> {
-        self.lock().failed.values().max_by_key(|failure| failure.since).cloned()
+    /// What went wrong, with how many nodes, and the last error of each kind.
+    pub(crate) fn failures(&self) -> Vec<(usize, Failure)> {
+        let mut kinds: Vec<(usize, Failure)> = Vec::new();
+        for failure in self.lock().failed.values() {
+            match kinds.iter_mut().find(|(_, other)| other.kind == failure.kind) {
+                Some((count, last)) => {
+                    *count += 1;
+                    if last.since < failure.since {
+                        *last = failure.clone();
+                    }
+                }
+                None => kinds.push((1, failure.clone())),
+            }
+        }
+        kinds
     }
 }
 

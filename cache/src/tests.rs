@@ -1,6 +1,8 @@
 //! The crate as a whole on a disk and an index that lose power: what no test from outside can do.
 
 mod cuts;
+mod order;
 mod power;
 mod rig;
 mod simulation;
+mod trouble;

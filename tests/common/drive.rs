@@ -112,6 +112,13 @@ impl Drive {
         self.args.push(argument.to_owned());
     }
 
+    /// Another site of the same share.
+    pub fn beside(&self, name: &str, args: &[&str]) -> Drive {
+        let mut drive = Drive::new(name, args);
+        drive.share = self.share.clone();
+        drive
+    }
+
     /// As `new`, and mounted.
     pub fn mounted(name: &str, args: &[&str]) -> Drive {
         let mut drive = Drive::new(name, args);

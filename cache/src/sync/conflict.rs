@@ -8,7 +8,7 @@ use super::plan::View;
 use super::run::Outcome;
 use super::taken::gone;
 use crate::attr::Notice;
-use crate::error::Result;
+use crate::error::{Result, is_gone};
 use crate::fetch::Reader;
 use crate::file::File;
 use crate::journal::{ConflictRecord, Record};
@@ -18,8 +18,8 @@ use crate::ranges::RangeSet;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{
-    Error as RemoteError, ErrorKind as RemoteKind, Existence, Kind, Limits, Metadata, NameRule,
-    Remote, RemotePath,
+    Error as RemoteError, ErrorKind as RemoteKind, Kind, Limits, Metadata, NameRule, Remote,
+    RemotePath,
 };
 use futures_util::StreamExt;
 use std::ops::Range;
@@ -49,7 +49,7 @@ impl Vfs {
     async fn look(&self, path: &RemotePath) -> Result<Option<Metadata>> {
         match self.remote.stat(path).await {
             Ok(metadata) => Ok(Some(metadata)),
-            Err(error) if error.kind.existence() == Existence::Gone => Ok(None),
+            Err(error) if is_gone(&error) => Ok(None),
             // A file stands where one of its directories was.
             Err(error) if error.kind == RemoteKind::NotADirectory => Ok(None),
             Err(error) => {

@@ -114,10 +114,12 @@ impl Vfs {
             let failure = queue.failed.entry(ino).or_insert_with(|| Failure {
                 count: 0,
                 error: String::new(),
+                kind: None,
                 since: Instant::now(),
             });
             failure.count += 1;
             failure.error = error.to_string();
+            failure.kind = error.of_share();
             let doubled = limits::RETRY_FIRST * (1 << failure.count.min(6).saturating_sub(1));
             doubled.min(limits::RETRY_LAST)
         };

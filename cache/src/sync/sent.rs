@@ -5,13 +5,13 @@
 use super::conflict::{copy_bytes_max, copy_name};
 use super::taken::gone;
 use crate::attr::Ino;
-use crate::error::Result;
+use crate::error::{Result, is_gone};
 use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
 use crate::limits;
 use crate::node::{Node, Place};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
-use covefs_remote::{Existence, Expect, Kind, Metadata, Remote, RemotePath, Version};
+use covefs_remote::{Expect, Kind, Metadata, Remote, RemotePath, Version};
 
 impl Vfs {
     /// Notes what is about to be asked for.
@@ -117,7 +117,7 @@ impl Vfs {
         let found = match &path {
             Some(path) => match self.remote.stat(path).await {
                 Ok(found) => Some(found),
-                Err(error) if error.kind.existence() == Existence::Gone => None,
+                Err(error) if is_gone(&error) => None,
                 Err(error) => {
                     self.reach.failed(error.kind);
                     return Err(error.into());
@@ -181,7 +181,7 @@ impl Vfs {
         let made = match self.remote.remove(&path, Expect::Version(version)).await {
             Ok(()) => true,
             Err(error) if error.kind.is_transient() => return self.retry(error),
-            Err(error) => error.kind.existence() == Existence::Gone,
+            Err(error) => is_gone(&error),
         };
         let node = self.tree().get(ino)?.filter(|node| node.place.is_none());
         match node.and_then(|node| node.base) {
@@ -202,7 +202,7 @@ impl Vfs {
         let temp = dir.join(temp);
         let left = match self.remote.stat(&temp).await {
             Ok(left) => left,
-            Err(error) if error.kind.existence() == Existence::Gone => return Ok(()),
+            Err(error) if is_gone(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         if old.is_some_and(|old| old.same_content(&left.version)) {

@@ -8,7 +8,7 @@ mod values;
 use crate::attr::*;
 use crate::clock::Clock;
 use crate::config::{Config, MinFree};
-use crate::disk::{DirLock, Locked, MemoryDisk};
+use crate::disk::{DirLock, Disk, Locked, MemoryDisk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
 use crate::index::{Index, MemoryIndex, Op, Pair, Tree};
@@ -367,6 +367,13 @@ impl Rig {
     pub fn mtime(&self, at: &str) -> Option<Timestamp> {
         let node = self.vfs().tree().resolve(&path(at)).ok().flatten()?;
         Some(self.vfs().attr(&node).mtime)
+    }
+
+    /// What the data files and the journal take of the disk.
+    pub fn allocated(&self) -> u64 {
+        let of =
+            |dir| self.disk.list(dir, true).unwrap().iter().map(|file| file.allocated).sum::<u64>();
+        of("data") + of("journal")
     }
 
     /// The cache directory is deleted; it must not run.
