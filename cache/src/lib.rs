@@ -30,6 +30,7 @@ mod freshness;
 mod handle;
 mod index;
 mod journal;
+mod leftovers;
 mod limits;
 mod listing;
 mod metrics;

@@ -48,6 +48,12 @@ pub(crate) const STORE_SLACK: u64 = 16 << 10;
 /// Hundredths of the limit for extents that were used twice; the rest takes what is new.
 pub(crate) const PROTECTED_PERCENT: u64 = 80;
 
+/// A temporary name of another site that is not changed for so long by the share's clock is nobody's
+/// any more (X2): no upload pauses for a week.
+pub(crate) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A user's file in transit, for seconds as a rule, is shown under its passing name after so long.
+pub(crate) const STRANDED: Duration = Duration::from_secs(24 * 3600);
+
 /// A revalidation that takes longer makes the share count as unreachable (K3).
 pub(crate) const REVALIDATE: Duration = Duration::from_secs(2);
 /// While the share is out of reach, one probe asks again: first so soon, then ever later.

@@ -121,9 +121,14 @@ impl Vfs {
             for (name, metadata) in page {
                 let place = Place::new(dir, name);
                 // Names of ours are hidden, but one of them may be a user's object in transit.
-                if !name.starts_with(OUR_PREFIX) || tree.base_child(&place)?.is_some() {
+                if !name.starts_with(OUR_PREFIX)
+                    || tree.base_child(&place)?.is_some()
+                    || self.is_stranded(name, metadata)
+                {
                     seen.insert(name.clone());
                     self.take(&mut tree, place, metadata, asked)?;
+                } else if let Some(path) = tree.remote_path_of(&place)? {
+                    self.remove_abandoned(path, metadata)?;
                 }
             }
         }

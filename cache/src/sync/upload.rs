@@ -47,6 +47,7 @@ impl Vfs {
         match (sent, upload.settled()) {
             (Ok(metadata), Some(generation)) => {
                 thaw.0 = None;
+                self.share_clock.learn(&metadata);
                 let replaced = view.occupant.as_ref();
                 let gone = vec![Record::TempGone(temp_path)];
                 self.uploaded(node, &file, place, &metadata, generation, replaced, gone)?;

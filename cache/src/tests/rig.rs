@@ -272,6 +272,11 @@ impl Rig {
         self.wait(async { Instant::now() })
     }
 
+    /// The wall clock is set forward.
+    pub fn clock_jumps(&self, time: Duration) {
+        self.clock.pass(time);
+    }
+
     pub fn pause(&self, time: Duration) {
         self.clock.pass(time);
         self.wait(async { tokio::time::sleep(time).await });
