@@ -173,6 +173,24 @@ fn a_killed_site_goes_on_with_its_own_lease() {
     }
 }
 
+/// What another site left is cleared away without taking its leases for ours.
+#[test]
+fn a_stranger_s_leftover_makes_nobody_its_owner() {
+    let server = Server::start();
+    server.emulator.write(SHARE, "f", b"old");
+    kill_in_the_middle(&server, 1);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let share = server.share();
+        let left = format!(".~covefs-{:016x}-1", 1);
+        let abandoned = version(&share, &left).await;
+        share.remove(&path(&left), Expect::Version(abandoned)).await.unwrap();
+        let held = share.remove(&path("f"), Expect::Any).await;
+        assert_eq!(failed(held).kind, ErrorKind::Busy);
+        assert_eq!(server.read("f").unwrap(), b"old");
+    });
+}
+
 /// A caller that gives up leaves nothing locked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_is_dropped_lets_go() {
