@@ -31,6 +31,7 @@ tar command -v tar
 util-linux command -v setpriv
 gcc command -v cc
 python3 python3 -c "import sqlite3, mmap"
+python3-venv python3 -c "import venv, ensurepip"
 NEEDS
   # pjdfstest, as root only.
   if [ "$(id -u)" = 0 ]; then

@@ -129,7 +129,7 @@ pub(crate) struct Paths {
 /// places, by the same rules (see `config`).
 #[derive(Args, Debug)]
 pub(crate) struct MountArgs {
-    /// The share: dir:/path
+    /// The share: dir:/path, or azfiles://ACCOUNT/SHARE[/DIR]
     pub share: OsString,
     /// An empty directory where the drive appears
     #[arg(value_hint = ValueHint::DirPath)]
@@ -178,7 +178,8 @@ pub(crate) struct MountArgs {
     /// Permissions of directories, where the share has none [default: 0755]
     #[arg(long, value_name = "OCTAL")]
     pub dir_mode: Option<String>,
-    /// A file with the login of the share; a dir: share needs none
+    /// A file with the login of the share (AZURE_STORAGE_KEY=...), which only you can read; a
+    /// dir: share needs none
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub credentials: Option<PathBuf>,
     /// How long a read waits for the share before it fails [default: 30s]

@@ -2,10 +2,12 @@
 //! filesystem is in `cache`, the kernel's side in `mount`, the shares in `remote`.
 #![forbid(unsafe_code)]
 
+mod azure;
 mod cli;
 mod client;
 mod config;
 mod control;
+mod credentials;
 mod demo;
 mod drive;
 mod fail;

@@ -24,6 +24,8 @@ pub(crate) const READ_TRIES: usize = 4;
 /// Between two tries of a read that lost its bytes to eviction or met a busy share.
 pub(crate) const BUSY: Duration = Duration::from_millis(20);
 
+/// UTF-16 units of a name on a share of Windows' rules.
+pub(crate) const NAME_UNITS_MAX: usize = 255;
 /// Decoded nodes kept in memory: 16 Ki of about 300 bytes.
 pub(crate) const HOT_NODES: usize = 16 << 10;
 /// Directories, and names of big ones, whose last verification is remembered.

@@ -12,13 +12,14 @@ use crate::error::{Result, is_gone};
 use crate::fetch::Reader;
 use crate::file::File;
 use crate::journal::{ConflictRecord, Record};
-use crate::limits;
+use crate::limits::{self, NAME_UNITS_MAX};
 use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{
-    Error as RemoteError, ErrorKind as RemoteKind, Kind, Metadata, Remote, RemotePath,
+    Error as RemoteError, ErrorKind as RemoteKind, Kind, Limits, Metadata, NameRule, Remote,
+    RemotePath,
 };
 use futures_util::StreamExt;
 use std::ops::Range;
@@ -273,7 +274,7 @@ impl Vfs {
 
     /// `name-SITE.ext`, `name-SITE-2.ext`, ...: the first that is free here, cut to fit.
     pub(crate) fn free_name(&self, tree: &mut Tree, place: &Place) -> Result<Vec<u8>> {
-        let limit = self.remote.limits().name_bytes_max;
+        let limit = copy_bytes_max(self.remote.limits());
         for number in 1.. {
             let name = copy_name(&place.name, &self.config.site, number, limit);
             let candidate = Place::new(place.parent, &name);
@@ -498,6 +499,14 @@ impl Vfs {
             }
             _ => self.place_is_theirs(node),
         }
+    }
+}
+
+/// Bytes of the longest name of a copy: a share that counts characters holds so many of any kind.
+pub(super) fn copy_bytes_max(limits: &Limits) -> usize {
+    match limits.names {
+        NameRule::Bytes => limits.name_bytes_max,
+        NameRule::Windows => limits.name_bytes_max.min(NAME_UNITS_MAX),
     }
 }
 

@@ -2,7 +2,7 @@
 //! could write it down (S4). Each is journalled before it is made, and asked for before anything
 //! else is believed of that node.
 
-use super::conflict::copy_name;
+use super::conflict::{copy_bytes_max, copy_name};
 use super::taken::gone;
 use crate::attr::Ino;
 use crate::error::{Result, is_gone};
@@ -130,12 +130,13 @@ impl Vfs {
         let ours = found.filter(|found| match &sent.what {
             // Ours if size and time are those we set and it is not what was there before.
             SentWhat::Bytes(bytes) => {
-                (found.size, found.mtime) == (bytes.size, bytes.mtime)
+                found.size == bytes.size
+                    && bytes.mtime.may_read_back_as(found.mtime)
                     && known.is_none_or(|known| !known.same_content(&found.version))
             }
             SentWhat::Move => known.is_some_and(|known| known.same_object(&found.version)),
             SentWhat::Made { target: None, mtime } => {
-                found.kind == Kind::Dir && found.mtime == *mtime
+                found.kind == Kind::Dir && mtime.may_read_back_as(found.mtime)
             }
             SentWhat::Made { target, .. } => found.target == *target,
             SentWhat::Removed(_) => false,
@@ -208,7 +209,7 @@ impl Vfs {
             self.remote.remove(&temp, Expect::Version(left.version)).await?;
         } else {
             let mark = format!("kept-{:08x}", self.next_number() as u32);
-            let limit = self.remote.limits().name_bytes_max;
+            let limit = copy_bytes_max(self.remote.limits());
             let kept = dir.join(&copy_name(name, &mark, 1, limit));
             self.remote.rename(&temp, &left.version, &kept, Expect::Absent).await?;
             self.message(format!("an edit made on the share during an upload is kept as {kept}"));
