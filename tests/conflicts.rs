@@ -63,7 +63,7 @@ fn here(rig: &Rig, change: &str) {
             rig.mv("d/new", at[0]).unwrap();
         }
         "mode" => {
-            drop(rig.set(at[0], SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap())
+            rig.set(at[0], SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
         }
         "move file" | "move directory" => rig.mv(at[0], at[1]).unwrap(),
         "remove file" => rig.unlink(at[0]).unwrap(),
