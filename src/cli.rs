@@ -145,7 +145,7 @@ pub(crate) struct MountArgs {
     /// How much of the cache's disk stays free [default: 5%]
     #[arg(long, value_name = "SIZE|PERCENT")]
     pub min_free: Option<String>,
-    /// Drop what was not used for so long, like 30d; no effect yet [default: none]
+    /// Drop what was not used for so long, like 30d; not edits and pins [default: none]
     #[arg(long, value_name = "TIME")]
     pub max_age: Option<String>,
     /// How soon changes made elsewhere show up here, at the latest [default: 10s]

@@ -80,7 +80,9 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
         Command::Check { cache_dir, repair } => drive::check(&cache_dir, repair)?,
         Command::Demo { check } => demo::run(check)?,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "covefs", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "covefs", &mut text);
+            crate::text::print(format_args!("{}", String::from_utf8_lossy(&text)));
         }
     }
     Ok(0)

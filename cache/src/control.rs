@@ -95,6 +95,7 @@ impl Vfs {
         let mut most = 0;
         let mut offline_since: Option<Instant> = None;
         let mut hurried = HashSet::new();
+        let before = self.sync.failed_so_far();
         loop {
             let finished = self.sync.finished.notified();
             tokio::pin!(finished);
@@ -111,6 +112,11 @@ impl Vfs {
             }
             if self.reach.is_online() {
                 offline_since = None;
+                if let Some(failure) = self.sync.refused(&dirty, &before) {
+                    let why = failure.kind.map_or("it was refused", RemoteKind::says);
+                    let text = format!("{why} ({})", failure.error);
+                    return Err(Error::new(ErrorKind::PermissionDenied, "upload").at(text));
+                }
             } else if offline_since.get_or_insert_with(Instant::now).elapsed() > self.config.timeout
             {
                 return Err(Error::new(ErrorKind::Offline, "upload everything"));

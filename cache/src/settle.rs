@@ -45,6 +45,9 @@ impl Vfs {
             self.space.set_journal(self.journal.bytes_allocated());
         }
         self.watch_disk();
+        if self.space.is_over() {
+            drop(self.make_room(0));
+        }
         self.look_at_use(all)?;
         self.sweep()?;
         let dirty = self.journal.live(|live| {
@@ -226,7 +229,7 @@ impl Vfs {
             MinFree::Bytes(bytes) => bytes,
             MinFree::Percent(percent) => (space.total as f64 * percent / 100.0) as u64,
         };
-        self.space.set_disk_has_room(space.free > keep);
+        self.space.set_disk_free(space.free, keep);
     }
 
     /// Counts what lies in `data/`, finds what nobody claims, and fills the heat; after that

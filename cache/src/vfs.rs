@@ -389,7 +389,8 @@ impl Vfs {
             let done = self.sync.finished.notified();
             tokio::pin!(done);
             done.as_mut().enable();
-            let clean = self.tree().get(ino)?.is_none_or(|node| !node.is_dirty());
+            let ended = |node: Node| !node.is_dirty() || node.place.is_none();
+            let clean = self.tree().get(ino)?.is_none_or(ended);
             if clean {
                 return Ok(());
             }

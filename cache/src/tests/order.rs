@@ -1,6 +1,8 @@
-//! Two rules that random runs do not see broken: when a delete is sent, and that room is refused.
+//! Rules that random runs do not see broken: when a delete is sent, and that room is refused.
 
 use super::rig::*;
+use crate::config::MinFree;
+use crate::disk::{Disk, MemoryDisk};
 use crate::limits;
 use covefs_remote::fault::{Fault, Rule};
 use std::time::Duration;
@@ -54,4 +56,36 @@ fn allocated_bytes_never_pass_the_limit() {
         }
         rig.close(fh);
     }
+}
+
+/// What is to stay free of the disk stays free, and is given back when others fill the disk.
+#[test]
+fn min_free_is_kept() {
+    const MIB: u64 = 1 << 20;
+    let mut rig = Rig::with(&[("a", pattern(1, 3 << 20)), ("b", pattern(2, 3 << 20))]);
+    rig.stop();
+    rig.disk = MemoryDisk::new(40 * MIB);
+    rig.config.limit_bytes = limits::CACHE_FLOOR;
+    let free = rig.disk.space().unwrap().free;
+    rig.start();
+    let taken = free - rig.disk.space().unwrap().free;
+    rig.config.min_free = MinFree::Bytes(free - taken - 4 * MIB);
+    rig.stop();
+    rig.start();
+    for name in ["a", "b"] {
+        rig.read(name).unwrap();
+        rig.pause(Duration::from_secs(5));
+    }
+    let left = rig.disk.space().unwrap().free;
+    assert!(left >= free - taken - 4 * MIB, "{left} bytes are free");
+    let reads = rig.remote.bytes_read();
+    rig.read("b").unwrap();
+    assert_eq!(rig.remote.bytes_read(), reads, "what there is room for is kept");
+    // More is to stay free, as if others had filled the disk: what is clean goes.
+    rig.config.min_free = MinFree::Bytes(free - taken);
+    rig.stop();
+    rig.start();
+    rig.pause(Duration::from_secs(5));
+    let left = rig.disk.space().unwrap().free;
+    assert!(left + MIB / 4 >= free - taken, "{left} bytes are free");
 }

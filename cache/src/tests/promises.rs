@@ -68,6 +68,25 @@ fn with_sync_share_close_and_fsync_wait_for_the_share() {
     rig.close(fh);
 }
 
+/// What has no name any more is never uploaded: nobody waits for that.
+#[test]
+fn with_sync_share_files_without_a_name_wait_for_nothing() {
+    let rig = rig(Duration::from_secs(3600), true);
+    let (gone, replaced) = (rig.create("gone", WRITE).unwrap(), rig.open("old", WRITE).unwrap());
+    rig.write_at(gone, 0, b"text").unwrap();
+    rig.write_at(replaced, 0, b"text").unwrap();
+    rig.close(rig.create("new", WRITE).unwrap());
+    rig.rm("gone").unwrap();
+    rig.mv("new", "old").unwrap();
+    let began = rig.now();
+    for fh in [gone, replaced] {
+        rig.fsync(fh).unwrap();
+        rig.flush(fh).unwrap();
+        rig.close(fh);
+    }
+    assert!(rig.now() - began < Duration::from_secs(1));
+}
+
 /// rule S2
 #[test]
 fn a_file_that_stays_open_is_uploaded_all_the_same() {

@@ -17,6 +17,8 @@ fn check(op: &'static str, kind: RemoteKind, online: bool, says: &str) {
     assert_eq!(status.online, online);
     assert!(status.messages.iter().any(|message| message.contains(says)), "{status:#?}");
     assert_eq!(status.uploads.waiting + status.uploads.active, 1);
+    // Whoever waits for the upload is told, in time.
+    assert!(rig.sync().is_err(), "the share has everything");
     assert_eq!(rig.read("old").unwrap(), old);
     assert_eq!(rig.read("new").unwrap(), pattern(2, 1000));
     assert_eq!(rig.there("new"), None);
