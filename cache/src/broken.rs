@@ -4,7 +4,7 @@
 
 /// What is acknowledged is not journalled (J2).
 pub(crate) const JOURNAL: bool = cfg!(feature = "broken-journal");
-/// An upload replaces whatever the share has , seen or not (X1).
+/// An upload replaces whatever the share has, seen or not (X1).
 pub(crate) const VERSION_CHECK: bool = cfg!(feature = "broken-version-check");
 /// A share that does not answer counts as one that has nothing.
 pub(crate) const UNKNOWN_IS_GONE: bool = cfg!(feature = "broken-unknown-is-gone");

@@ -343,10 +343,9 @@ impl DiskFile for MemoryFile {
 
     fn data_ranges(&self, within: Range<u64>) -> io::Result<RangeSet> {
         let hides = self.disk.state().hides_holes;
-        let all = |image: &Image| image.data_ranges(within.clone());
         self.on(None, |image, _| match hides {
-            true => Ok(std::iter::once(within.clone()).collect()),
-            false => Ok(all(image)),
+            true => Ok(std::iter::once(within).collect()),
+            false => Ok(image.data_ranges(within)),
         })
     }
 }
