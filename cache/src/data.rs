@@ -84,7 +84,8 @@ impl Vfs {
             reading.pattern.read(range, size)
         };
         // Uploads that make room go first (E1).
-        if ahead.is_empty() || !self.reach.is_online() || self.sync.is_hurried() {
+        let useless = self.sync.is_hurried() || self.space.is_crowded();
+        if ahead.is_empty() || !self.reach.is_online() || useless {
             return;
         }
         let mut content = file.lock();
