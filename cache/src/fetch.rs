@@ -369,9 +369,7 @@ impl Vfs {
         let stored = self.on_disk(move |vfs| {
             let bytes = end - at + limits::STORE_SLACK;
             // Without room the readers are served all the same, nothing is stored.
-            let reservation = vfs.make_room(bytes);
-            vfs.space.had_room(reservation.is_some());
-            let Some(_reservation) = reservation else { return Ok(()) };
+            let Some(_reservation) = vfs.make_room(bytes) else { return Ok(()) };
             vfs.store_chunks(&file, &version, at, &chunks)
         });
         if let Ok(Err(error)) | Err(error) = stored.await {

@@ -43,8 +43,6 @@ pub const CACHE_FLOOR: u64 = 64 << 20;
 pub(crate) const EVICT_BATCH: u64 = 16 << 20;
 /// A writer waits so long for uploads to make room, then gets ENOSPC (E1).
 pub(crate) const SPACE_WAIT: Duration = Duration::from_secs(30);
-/// So long after fetched bytes found no room, nothing is fetched ahead.
-pub(crate) const CROWDED: Duration = Duration::from_secs(1);
 /// Room kept for the file system's own blocks when a write is reserved.
 pub(crate) const STORE_SLACK: u64 = 16 << 10;
 /// Hundredths of the limit for extents that were used twice; the rest takes what is new.

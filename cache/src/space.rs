@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 /// One extent of one content.
 pub(crate) type ExtentKey = (ContentId, u32);
@@ -33,8 +32,6 @@ pub(crate) struct Space {
     /// Room may have come free.
     pub freed: Notify,
     heat: Mutex<Heat>,
-    /// When fetched bytes were let go because nothing could make room for them.
-    turned_away: Mutex<Option<Instant>>,
 }
 
 /// Room promised to one store; given back when dropped.
@@ -60,20 +57,7 @@ impl Space {
             ceiling: AtomicU64::new(u64::MAX),
             freed: Notify::new(),
             heat: Mutex::new(Heat::default()),
-            turned_away: Mutex::new(None),
         }
-    }
-
-    /// Fetched bytes found room, or did not.
-    pub(crate) fn had_room(&self, had: bool) {
-        let mut turned_away = self.turned_away.lock().unwrap_or_else(|p| p.into_inner());
-        *turned_away = (!had).then(Instant::now);
-    }
-
-    /// Whether what is fetched ahead of a reader would be lost before it is read.
-    pub(crate) fn is_crowded(&self) -> bool {
-        let turned_away = self.turned_away.lock().unwrap_or_else(|p| p.into_inner());
-        turned_away.is_some_and(|at| at.elapsed() < limits::CROWDED)
     }
 
     pub(crate) fn limit(&self) -> u64 {
