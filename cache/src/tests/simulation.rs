@@ -314,6 +314,10 @@ fn two_sites_lose_nothing_and_agree() {
                     json.replace("{\"site", "\n  {\"site")
                 );
                 failed.push(seed);
+                if std::env::var_os("COVEFS_BROKEN").is_some() {
+                    // One is enough to find it, and others may never end.
+                    break;
+                }
             }
         }
     }
