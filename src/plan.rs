@@ -147,6 +147,7 @@ fn cache_config(
         min_free: settings.min_free.unwrap_or(MinFree::Percent(5.0)),
         max_age: settings.max_age,
         freshness: settings.freshness.unwrap_or(Duration::from_secs(10)),
+        watch: true,
         site: settings.site.clone().unwrap_or_else(host_name),
         read_only: settings.read_only,
         sync_share: settings.sync_share,

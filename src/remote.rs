@@ -358,6 +358,7 @@ mod tests {
             min_free: covefs_cache::MinFree::Percent(5.0),
             max_age: None,
             freshness: TRY_EVERY,
+            watch: false,
             site: "site".into(),
             read_only: false,
             sync_share: false,

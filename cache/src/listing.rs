@@ -91,7 +91,7 @@ impl Vfs {
             }
         }
         let took = began.elapsed();
-        let info = DirInfo { verified: Some(began), took, big: pages > 1, failed: None };
+        let info = DirInfo { verified: Some(began), took, big: pages > 1, ..DirInfo::default() };
         self.believe_since(began)?;
         self.take_listing(dir, entries, &kept, asked, info)
     }
