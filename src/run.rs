@@ -63,19 +63,23 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
         tracing::info!("{text}");
         relay.note(&text);
     };
-    let plan = plan::decide(request, &args.mountpoint, user, &mut note)?;
+    let mut plan = plan::decide(request, &args.mountpoint, user, &mut note)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("covefs")
         .build()
         .context("start the threads")?;
     let outcome = runtime.block_on(async {
-        let vfs = start(&plan, &mut note).await.inspect_err(|_| {
-            if plan.made_cache_dir {
-                // Only as long as nothing is in it.
-                let _ = std::fs::remove_dir(&plan.config.cache_dir);
+        let vfs = match start(&mut plan, &mut note).await {
+            Ok(vfs) => vfs,
+            Err(error) => {
+                if plan.made_cache_dir {
+                    // Only as long as nothing is in it.
+                    let _ = std::fs::remove_dir(&plan.config.cache_dir);
+                }
+                return Err(error);
             }
-        })?;
+        };
         let outcome = live(&plan, &vfs, &log, relay).await;
         if let Err(error) = &outcome {
             tracing::error!("{error:#}");
@@ -88,8 +92,13 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
     outcome
 }
 
-async fn start(plan: &Plan, note: &mut dyn FnMut(String)) -> Result<Arc<Vfs>> {
+async fn start(plan: &mut Plan, note: &mut dyn FnMut(String)) -> Result<Arc<Vfs>> {
     let share = remote::open(&plan.share, plan.account.clone(), &plan.config, note).await?;
+    if share.limits().read_only && !plan.config.read_only {
+        note(format!("{} is read-only, and so is the drive", plan.config.share));
+        plan.config.read_only = true;
+        plan.mount.read_only = true;
+    }
     Ok(Vfs::start(plan.config.clone(), share).await?)
 }
 

@@ -2,7 +2,7 @@
 
 use super::MemoryRemote;
 use super::tree::{Body, ROOT, Tree};
-use crate::{Change, RemotePath};
+use crate::{Attrs, Change, RemotePath};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -43,6 +43,29 @@ impl MemoryRemote {
 
     fn tell_all(&self, paths: impl IntoIterator<Item = RemotePath>) {
         paths.into_iter().for_each(|path| self.tell(Change::At(path)));
+    }
+
+    /// From outside: writes bytes of the same number into a file and sets its time back, as some
+    /// programs do for every file that they change. Panics where there is no such file.
+    pub fn write_file_quietly(&self, path: &RemotePath, bytes: impl Into<Bytes>) {
+        let mut state = self.state();
+        let tree = &mut state.tree;
+        let id = tree.resolve(path).expect("there is a file");
+        let before = tree.metadata(id, false);
+        tree.set_content(id, bytes.into());
+        tree.set_attrs(id, &Attrs { mtime: Some(before.mtime), ..Attrs::default() });
+        assert_eq!(tree.version(id).content, before.version.content, "of the same number");
+        drop(state);
+        self.tell_all([path.clone()]);
+    }
+
+    /// From outside: sets attributes. Panics where there is nothing.
+    pub fn set_attrs_of(&self, path: &RemotePath, attrs: &Attrs) {
+        let mut state = self.state();
+        let id = state.tree.resolve(path).expect("there is something");
+        state.tree.set_attrs(id, attrs);
+        drop(state);
+        self.tell_all([path.clone()]);
     }
 
     /// From outside: a directory and all above it, where there are none.
