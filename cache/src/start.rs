@@ -399,7 +399,7 @@ impl Vfs {
             self.reach.give_up("no answer at the start");
         }
         for name in &replayed.set_aside {
-            self.message(&name, format!("a damaged part of the journal was set aside as {name}"));
+            self.message(name, format!("a damaged part of the journal was set aside as {name}"));
         }
         let vfs = self.arc();
         let whole = replayed.whole;
