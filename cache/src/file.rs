@@ -99,6 +99,8 @@ pub(crate) struct Content {
     pub latched: bool,
     /// The name and the share have gone on without it; it lives until its last close.
     pub orphan: bool,
+    /// The share no longer has the bytes that are not here.
+    pub rest_is_gone: bool,
     /// Where it was when the share took its name away; a write gives it one again (S6).
     pub lost: Option<Place>,
     /// Journalled under this generation since the last sync began: may be written over without a
@@ -140,6 +142,7 @@ impl Content {
             delivered: false,
             latched: false,
             orphan: false,
+            rest_is_gone: false,
             lost: None,
             logged: RangeSet::new(),
             logged_at: None,
@@ -149,6 +152,11 @@ impl Content {
     /// Whether no byte has to come from the share.
     pub(crate) fn is_whole(&self) -> bool {
         self.present.contains(&(0..self.size))
+    }
+
+    /// Whether all is here that open handles can ever have of it.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_whole() || self.rest_is_gone
     }
 
     /// Whether the share does not have all of it.

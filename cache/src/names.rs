@@ -500,7 +500,6 @@ impl Vfs {
     pub(crate) fn without_place(&self, mut node: Node) -> (Node, Vec<Record>) {
         node.place = None;
         node.ctime = self.clock.now();
-        node.dirty_attrs = DirtyAttrs::default();
         node.dirty_content = false;
         let mut records = Vec::new();
         if let Some(content) = node.content

@@ -91,7 +91,9 @@ impl Node {
 
     /// Whether the share does not have all of it yet.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.is_moved() || self.dirty_content || self.dirty_attrs.any()
+        // Attributes set before a removal say whose mark the share's is, and no more than that.
+        let attrs = self.dirty_attrs.any() && !self.is_nothing();
+        self.is_moved() || self.dirty_content || attrs
     }
 
     /// Whether the share's mark of a file moved and nothing else that it tells: its bytes may have

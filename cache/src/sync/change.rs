@@ -4,7 +4,7 @@
 use super::plan::View;
 use super::run::Outcome;
 use crate::attr::{Ino, Notice};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::fetch::Reader;
 use crate::journal::SentWhat;
 use crate::limits;
@@ -18,9 +18,13 @@ impl Vfs {
         let Some(file) = node.content.and_then(|id| self.files.get(id)) else {
             return Ok(Outcome::Again);
         };
-        self.fetch_all(&file, Reader::User, &|_| ()).await?;
+        match self.fetch_all(&file, Reader::User, &|_| ()).await {
+            // The share has another version: there is nothing left to keep.
+            Err(error) if error.kind == ErrorKind::Stale => file.lock().rest_is_gone = true,
+            fetched => fetched?,
+        }
         // Too big to keep whole: it goes when it is closed.
-        let kept = file.lock().is_whole();
+        let kept = file.lock().is_kept();
         Ok(if kept { Outcome::Again } else { Outcome::Later(limits::RETRY_FIRST) })
     }
 

@@ -91,7 +91,7 @@ impl Vfs {
             writers: content.writers,
             handles: content.handles,
             fsynced: content.fsynced,
-            whole: content.is_whole(),
+            whole: content.is_kept(),
         }))
     }
 

@@ -233,6 +233,26 @@ fn rename_and_edit() {
     );
 }
 
+/// rule S6: a file that is open and not whole is removed here, and its other bytes are gone from the
+/// share: the removal waits for nobody, and the edit there wins.
+#[test]
+fn an_open_file_is_removed_though_its_rest_is_gone() {
+    let rig = Rig::with(|memory, config| {
+        memory.write_file(&path("a"), pattern(1, 40 * BLOCK));
+        config.freshness = Duration::from_secs(3600);
+        // Nothing is asked for again and again.
+        config.timeout = Duration::from_secs(2);
+    });
+    let fh = rig.open("a", READ).unwrap();
+    same(&rig.read_at(fh, 0, 10).unwrap(), &pattern(1, 10));
+    rig.memory.write_file(&path("a"), pattern(2, 50 * BLOCK));
+    rig.unlink("a").unwrap();
+    rig.sync();
+    assert_eq!(rig.there("a").unwrap(), pattern(2, 50 * BLOCK));
+    same(&rig.read("a").unwrap(), &pattern(2, 50 * BLOCK));
+    rig.close(fh);
+}
+
 /// A directory that is removed here and filled there stays, with what is in it.
 #[test]
 fn rmdir_and_fill() {
