@@ -1,7 +1,10 @@
 //! Azure file shares: their names, and opening one.
 
+use crate::credentials;
 use crate::fail;
 use crate::place;
+use crate::share::Share;
+use crate::text::say;
 use anyhow::{Result, bail};
 use covefs_cache::{Config, StartError};
 use covefs_remote::azure::{Account, AzureConfig, AzureRemote, Defaults};
@@ -26,6 +29,8 @@ pub(crate) struct AzureShare {
     pub share: String,
     /// The directory in it, without slashes at its ends.
     pub dir: String,
+    /// The snapshot of it that is meant.
+    pub snapshot: Option<String>,
 }
 
 impl AzureShare {
@@ -54,6 +59,10 @@ impl AzureShare {
         if account.is_empty() || !account.chars().all(fits) {
             return Err(fail::usage(format!("'{text}' names no storage account; {wanted}")));
         }
+        let (path, snapshot) = match path.rsplit_once('@') {
+            Some((path, id)) if is_snapshot(id) => (path, Some(id.to_string())),
+            _ => (path, None),
+        };
         let path = path.trim_matches('/');
         let (share, dir) = path.split_once('/').unwrap_or((path, ""));
         let is_share = (3..=63).contains(&share.len())
@@ -71,7 +80,7 @@ impl AzureShare {
             return Err(fail::usage(format!("'{text}': a directory is named without . and ..")));
         }
         let (account, share, dir) = (account.to_string(), share.to_string(), dir.join("/"));
-        Ok(AzureShare { account, endpoint, share, dir })
+        Ok(AzureShare { account, endpoint, share, dir, snapshot })
     }
 
     /// The one name it has however it was written.
@@ -80,7 +89,16 @@ impl AzureShare {
             Some(endpoint) => format!("{endpoint}/{}", self.share),
             None => format!("azfiles://{}/{}", self.account, self.share),
         };
-        if self.dir.is_empty() { start } else { format!("{start}/{}", self.dir) }
+        let start = if self.dir.is_empty() { start } else { format!("{start}/{}", self.dir) };
+        match &self.snapshot {
+            Some(snapshot) => format!("{start}@{snapshot}"),
+            None => start,
+        }
+    }
+
+    /// Another state of the same directory.
+    fn with_snapshot(&self, snapshot: Option<String>) -> AzureShare {
+        AzureShare { snapshot, ..self.clone() }
     }
 
     /// The last part of the name.
@@ -88,6 +106,47 @@ impl AzureShare {
         let last = self.dir.rsplit('/').next().filter(|name| !name.is_empty());
         last.unwrap_or(&self.share).to_string()
     }
+}
+
+/// `2026-01-02T03:04:05.0000000Z`: no directory is called so by accident.
+fn is_snapshot(text: &str) -> bool {
+    let form = "dddd-dd-ddTdd:dd:dd.dddddddZ";
+    let fits = |(symbol, wanted): (char, char)| match wanted {
+        'd' => symbol.is_ascii_digit(),
+        _ => symbol == wanted,
+    };
+    text.len() == form.len() && text.chars().zip(form.chars()).all(fits)
+}
+
+/// `covefs snapshots`: one on each line, oldest first.
+pub(crate) fn snapshots(share: &std::ffi::OsStr, file: Option<&std::path::Path>) -> Result<()> {
+    let Share::Azure(share) = Share::parse(share)? else {
+        return Err(fail::usage("only Azure file shares have snapshots that covefs can list"));
+    };
+    let endpoint = share.endpoint.as_deref();
+    let set = |name: &str| std::env::var(name).ok();
+    let account = credentials::read(&share.account, endpoint, file, set)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = runtime.block_on(async {
+        tokio::time::timeout(OPEN_WITHIN, AzureRemote::snapshots(account, &share.share)).await
+    });
+    let whole = AzureShare { dir: String::new(), snapshot: None, ..share.clone() };
+    match asked {
+        Ok(Ok(found)) if found.is_empty() => say!("{} has no snapshots", whole.canonical()),
+        Ok(Ok(found)) => {
+            for id in found {
+                say!("{}@{id}", share.with_snapshot(None).canonical());
+            }
+        }
+        Ok(Err(error)) if error.kind == ErrorKind::NotFound => {
+            bail!("the account {} has no share {}", share.account, share.share)
+        }
+        Ok(Err(error)) => {
+            bail!("the snapshots of {}: {}", whole.canonical(), reason(&share, &error))
+        }
+        Err(_) => bail!("the share {} does not answer", whole.canonical()),
+    }
+    Ok(())
 }
 
 /// A URL's path is escaped where somebody copied it from.
@@ -131,6 +190,7 @@ pub(crate) async fn open(
             dir_mode: config.dir_mode,
         },
         known: known.clone(),
+        snapshot: share.snapshot.clone(),
         ..AzureConfig::new(account, &share.share)
     })?;
     let asked = tokio::time::timeout(OPEN_WITHIN, remote.identity()).await;
@@ -157,6 +217,10 @@ pub(crate) async fn open(
 fn reason(share: &AzureShare, error: &covefs_remote::Error) -> String {
     let beneath = error.source.as_ref().map_or_else(|| error.to_string(), ToString::to_string);
     match error.kind {
+        ErrorKind::IdentityChanged if share.snapshot.is_some() => {
+            "there is no such snapshot, or no such directory in it; covefs snapshots lists them"
+                .into()
+        }
         ErrorKind::IdentityChanged if share.dir.is_empty() => {
             format!("the account {} has no share {}", share.account, share.share)
         }
@@ -192,6 +256,13 @@ mod tests {
         let share = parsed("https://acme.file.core.chinacloudapi.cn/docs");
         assert_eq!(share.canonical(), "https://acme.file.core.chinacloudapi.cn/docs");
         assert_eq!((&*share.account, &*share.short_name()), ("acme", "docs"));
+        let id = "2026-01-02T03:04:05.0000000Z";
+        for name in ["azfiles://acme/docs", "azfiles://acme/docs/a@b"] {
+            let share = parsed(&format!("{name}@{id}"));
+            assert_eq!(share.snapshot.as_deref(), Some(id));
+            assert_eq!(share.canonical(), format!("{name}@{id}"));
+        }
+        assert_eq!(parsed("azfiles://acme/docs/a@b").dir, "a@b");
     }
 
     #[test]

@@ -104,6 +104,14 @@ pub(crate) enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// List the snapshots of an Azure share; each line can be mounted, read-only
+    Snapshots {
+        /// The share: azfiles://ACCOUNT/SHARE
+        share: OsString,
+        /// A file with the login of the share
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        credentials: Option<PathBuf>,
+    },
     /// Mount a sample share and show what the drive does
     Demo {
         /// Without a person: verify every claim, clean up, fail on any surprise
@@ -314,6 +322,7 @@ mod tests {
             "covefs why a",
             "covefs resize /m 20GiB",
             "covefs check /c --repair",
+            "covefs snapshots azfiles://acme/docs --credentials f",
             "covefs demo --check",
             "covefs completions bash",
         ] {

@@ -78,6 +78,9 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
         Command::Why { path } => paths::run(Verb::Why, &[path])?,
         Command::Resize { mountpoint, size } => drive::resize(&mountpoint, &size)?,
         Command::Check { cache_dir, repair } => drive::check(&cache_dir, repair)?,
+        Command::Snapshots { share, credentials } => {
+            azure::snapshots(&share, credentials.as_deref())?
+        }
         Command::Demo { check } => demo::run(check)?,
         Command::Completions { shell } => {
             let mut text = Vec::new();

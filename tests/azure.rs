@@ -173,6 +173,38 @@ fn edits_by_others_are_seen_within_freshness() {
 }
 
 // DESIGN.md section 9, 2: what we had not seen is never overwritten.
+/// A snapshot is found by its name and mounted as it was, for reading.
+#[test]
+fn a_snapshot_is_listed_and_mounted() {
+    let mut site = Site::new("snapshot", &[]);
+    let (old, new) = (pattern(1, 300_000), pattern(2, 200_000));
+    site.server.write(SHARE, "dir/f", &old);
+    site.server.snapshot(SHARE);
+    site.server.write(SHARE, "dir/f", &new);
+    site.drive.start();
+    let login = site.server.connection_string();
+    let login = [("AZURE_STORAGE_CONNECTION_STRING", &*login)];
+    let mut list = Command::new(env!("CARGO_BIN_EXE_covefs"));
+    list.args(["snapshots", &site.drive.share_name()]).envs(login);
+    let listed = common::succeed(&mut list, Duration::from_secs(60));
+    let name = listed.lines().next().expect("there is one");
+    assert!(name.starts_with(&site.drive.share_name()) && name.contains("@20"), "{listed}");
+    let mut was = Drive::over("azure-snapshot-was", name, &login, &[]);
+    was.start();
+    assert!(was.said().contains("is read-only, and so is the drive"), "{}", was.said());
+    assert_eq!(first_difference(&old, &fs::read(was.mnt.join("dir/f")).unwrap()), None);
+    site.same_here("dir/f", &new);
+    let refused = fs::write(was.mnt.join("dir/f"), b"x").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    was.unmount();
+    let mut never = Command::new(env!("CARGO_BIN_EXE_covefs"));
+    let missing = format!("{}@2001-01-01T00:00:00.0000000Z", site.drive.share_name());
+    never.arg("mount").arg(missing).arg(&was.mnt).envs(login).arg("--cache-dir").arg(&was.cache);
+    let said = run(&mut never, Duration::from_secs(60));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("there is no such snapshot"), "{said}");
+}
+
 #[test]
 fn a_conflict_keeps_both() {
     let mut site = Site::new("conflict", &["--debounce", "60s"]);

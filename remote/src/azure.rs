@@ -22,6 +22,7 @@ mod name;
 mod posix;
 mod read;
 mod share;
+mod snapshots;
 mod time;
 mod url;
 mod write;
@@ -31,8 +32,8 @@ pub use entra::{AUTHORITY, Entra, Identity, MACHINE};
 pub use posix::Defaults;
 
 use crate::{
-    Attrs, ByteStream, ChangeStream, Expect, Limits, Metadata, NameRule, Page, PageToken, Remote,
-    RemotePath, Result, ShareIdentity, Source, Usage, Version,
+    Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page,
+    PageToken, Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version,
 };
 use async_trait::async_trait;
 use http::Http;
@@ -58,6 +59,8 @@ pub struct AzureConfig {
     pub known: Option<ShareIdentity>,
     /// Entries of a page, at most 5000.
     pub page_entries: usize,
+    /// Only this state of the share is looked at, and nothing changed.
+    pub snapshot: Option<String>,
 }
 
 impl AzureConfig {
@@ -70,6 +73,7 @@ impl AzureConfig {
             defaults: Defaults::default(),
             known: None,
             page_entries: PAGE_ENTRIES,
+            snapshot: None,
         }
     }
 }
@@ -83,7 +87,7 @@ pub struct AzureRemote {
 impl AzureRemote {
     /// The way to a share; nothing is asked yet.
     pub fn new(config: AzureConfig) -> Result<AzureRemote> {
-        let AzureConfig { account, share, dir, defaults, known, page_entries } = config;
+        let AzureConfig { account, share, dir, defaults, known, page_entries, snapshot } = config;
         let page_entries = page_entries.clamp(1, PAGE_ENTRIES);
         let limits = Limits {
             part_bytes: write::PART_BYTES,
@@ -96,11 +100,24 @@ impl AzureRemote {
             has_xattrs: false,
             exchange: true,
             quick_stat: false,
-            read_only: false,
+            read_only: snapshot.is_some(),
         };
-        let http = Http::new(account, &share, &dir, None)?;
+        let http = Http::new(account, &share, &dir, snapshot)?;
         let share = Share::new(http, (share, dir), defaults, page_entries, known);
         Ok(AzureRemote { limits, share: Arc::new(share) })
+    }
+
+    /// The ids of a share's snapshots, oldest first. `NotFound`: there is no such share.
+    pub async fn snapshots(account: Account, share: &str) -> Result<Vec<String>> {
+        snapshots::list(account, share).await
+    }
+
+    /// Refuses a change of what can't change.
+    fn check_writable(&self, op: &'static str, path: &RemotePath) -> Result<()> {
+        match self.share.http.snapshot {
+            Some(_) => Err(Error::new(ErrorKind::ReadOnly, op, path)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -116,7 +133,7 @@ impl Remote for AzureRemote {
 
     async fn stat(&self, path: &RemotePath) -> Result<Metadata> {
         let facts = self.share.look("stat", path).await?;
-        if facts.is_leased {
+        if facts.is_leased && self.share.http.snapshot.is_none() {
             self.share.let_go(path, &facts).await;
         }
         Ok(self.share.metadata(&facts))
@@ -142,6 +159,7 @@ impl Remote for AzureRemote {
         expect: Expect,
         temp: &[u8],
     ) -> Result<Metadata> {
+        self.check_writable("replace", path)?;
         write::replace(&self.share, path, &*source, expect, temp).await
     }
 
@@ -152,10 +170,12 @@ impl Remote for AzureRemote {
         to: &RemotePath,
         expect: Expect,
     ) -> Result<Metadata> {
+        self.check_writable("rename", from)?;
         moving::rename(&self.share, from, version, to, expect).await
     }
 
     async fn remove(&self, path: &RemotePath, expect: Expect) -> Result<()> {
+        self.check_writable("remove", path)?;
         change::remove(&self.share, path, expect).await
     }
 
@@ -165,14 +185,17 @@ impl Remote for AzureRemote {
         version: &Version,
         attrs: &Attrs,
     ) -> Result<Metadata> {
+        self.check_writable("set_attrs", path)?;
         change::set_attrs(&self.share, path, version, attrs).await
     }
 
     async fn create_dir(&self, path: &RemotePath, attrs: &Attrs) -> Result<Metadata> {
+        self.check_writable("create_dir", path)?;
         change::create_dir(&self.share, path, attrs).await
     }
 
     async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata> {
+        self.check_writable("symlink", path)?;
         change::symlink(&self.share, path, target, attrs).await
     }
 

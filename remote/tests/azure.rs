@@ -15,6 +15,8 @@ mod lost;
 mod names;
 #[path = "azure/reading.rs"]
 mod reading;
+#[path = "azure/snapshots.rs"]
+mod snapshots;
 #[path = "azure/trust.rs"]
 mod trust;
 

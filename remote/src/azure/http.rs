@@ -40,7 +40,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const SKEW_SECONDS: i64 = 300;
 
 /// What our callers repeat themselves.
-const LOOKS: [&str; 5] = ["identity", "stat", "list", "read", "usage"];
+const LOOKS: [&str; 6] = ["identity", "stat", "list", "read", "usage", "snapshots"];
 
 /// What a request is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub(super) enum Scope {
     Dir,
     /// The share itself.
     Share,
+    /// The account.
+    Account,
 }
 
 /// A request.
@@ -233,6 +235,7 @@ impl Http {
 
     fn request(&self, call: &Call<'_>) -> Result<reqwest::Request> {
         let base = match call.scope {
+            Scope::Account => format!("{}/", self.account.endpoint()),
             Scope::Share => self.share_url.clone(),
             Scope::File | Scope::Dir => below(self.root_url.clone(), call.path),
         };
@@ -241,9 +244,10 @@ impl Http {
         match call.scope {
             Scope::Dir => query.push(("restype", "directory")),
             Scope::Share => query.push(("restype", "share")),
-            Scope::File => {}
+            Scope::File | Scope::Account => {}
         }
-        if let Some(snapshot) = &self.snapshot {
+        let is_entry = matches!(call.scope, Scope::File | Scope::Dir);
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| is_entry) {
             query.push(("sharesnapshot", snapshot));
         }
         let mut text = [url::query(query.iter().copied())].to_vec();
@@ -259,7 +263,7 @@ impl Http {
         };
         put("x-ms-version", VERSION);
         put("x-ms-date", &time::http(Timestamp::now()));
-        if call.scope != Scope::Share {
+        if is_entry {
             put("x-ms-allow-trailing-dot", "true");
         }
         if call.method == Method::PUT {
