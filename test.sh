@@ -30,10 +30,13 @@ util-linux command -v setpriv
 gcc command -v cc
 python3 python3 -c "import sqlite3, mmap"
 NEEDS
-  # pjdfstest, as root only.
+  # pjdfstest and Samba, as root only.
   if [ "$(id -u)" = 0 ]; then
     echo 'libacl1-dev test -e /usr/include/sys/acl.h'
     echo 'passwd command -v useradd'
+    echo 'samba command -v smbd'
+    echo 'samba-vfs-modules ls /usr/lib/*/samba/vfs/shadow_copy2.so'
+    echo 'smbclient command -v smbclient'
   fi
 }
 

@@ -14,6 +14,7 @@ pub mod memory;
 mod metadata;
 mod path;
 mod prng;
+pub mod smb;
 
 pub use error::{Error, ErrorKind, Existence, Result};
 pub use metadata::{

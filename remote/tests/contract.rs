@@ -1,5 +1,8 @@
-//! One contract suite over every kind of share that needs no server.
+//! One contract suite over every kind of share that needs no server, and over SMB.
 #![allow(clippy::unwrap_used)]
+
+#[cfg(unix)]
+mod samba;
 
 #[path = "contract/suite.rs"]
 mod suite;
@@ -9,6 +12,8 @@ use covefs_remote::Remote;
 use covefs_remote::attempt::{AttemptConfig, Guarded};
 use covefs_remote::fault::FaultRemote;
 use covefs_remote::memory::MemoryRemote;
+#[cfg(unix)]
+use covefs_remote::smb::{SmbConfig, SmbRemote};
 use std::sync::Arc;
 use suite::Share;
 
@@ -29,6 +34,19 @@ macro_rules! over_all {
                 let dir = tempfile::tempdir().unwrap();
                 let share = LocalRemote::open(dir.path().to_path_buf()).unwrap();
                 suite::$room::$case(Arc::new(share)).await;
+            })*
+        }
+        #[cfg(unix)]
+        mod smb {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() {
+                let Some(samba) = samba::Samba::start() else { return };
+                for share in [samba::PLAIN, samba::SECRET] {
+                    let config = samba.config(share);
+                    let remote = SmbRemote::new(SmbConfig { page_entries: 7, ..config });
+                    suite::$room::$case(Arc::new(remote)).await;
+                }
             })*
         }
         mod memory {
