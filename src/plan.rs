@@ -2,6 +2,7 @@
 
 use crate::cli::MountArgs;
 use crate::config::{self, Layer, Settings};
+use crate::login;
 use crate::mountpoint;
 use crate::options;
 use crate::place;
@@ -11,6 +12,7 @@ use crate::user::User;
 use anyhow::Result;
 use covefs_cache::{Config, MinFree};
 use covefs_mount::MountOptions;
+use covefs_remote::smb::Login;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +21,8 @@ use std::time::Duration;
 pub(crate) struct Plan {
     /// The share.
     pub share: Share,
+    /// Who logs in, where the share's server wants it.
+    pub login: Option<Login>,
     /// For the cache.
     pub config: Config,
     /// For the kernel's side.
@@ -88,6 +92,7 @@ pub(crate) fn decide(
         None => cache_dir.join("covefs.log"),
     };
     share.check(place::is_cache(&cache_dir))?;
+    let login = login(&share, settings.credentials.as_deref())?;
     let allow_other = settings.allow_other.unwrap_or(user.is_root());
     mountpoint::check_fuse(user, allow_other)?;
     let mountpoint = mountpoint::prepare(mountpoint, nonempty, &base, note)?;
@@ -96,7 +101,7 @@ pub(crate) fn decide(
     let disk = place::disk_of(&cache_dir)?;
     let limit_bytes = place::choose_limit(settings.cache_size, earlier, &cache_dir, disk)?;
     let made_cache_dir = place::make_cache_dir(&cache_dir)?;
-    if let Some(file) = &settings.credentials {
+    if let (Share::Dir(_), Some(file)) = (&share, &settings.credentials) {
         note(format!("--credentials {} is not used: a dir: share needs none", file.display()));
     }
     let mount = MountOptions {
@@ -110,7 +115,15 @@ pub(crate) fn decide(
     // The links of the way to the cache may change later; the cache stays where it is now.
     let cache_dir = cache_dir.canonicalize().unwrap_or(cache_dir);
     let config = cache_config(&settings, user, &share, mountpoint, cache_dir, limit_bytes);
-    Ok(Plan { share, config, mount, log, made_cache_dir, base })
+    Ok(Plan { share, login, config, mount, log, made_cache_dir, base })
+}
+
+/// The login that the share's server needs.
+fn login(share: &Share, file: Option<&Path>) -> Result<Option<Login>> {
+    match share {
+        Share::Dir(_) => Ok(None),
+        Share::Smb(share) => login::read(share, file, |name| std::env::var(name).ok()).map(Some),
+    }
 }
 
 fn cache_config(

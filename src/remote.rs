@@ -2,10 +2,12 @@
 
 use crate::place;
 use crate::share::Share;
+use crate::smb;
 use anyhow::{Result, bail};
 use async_trait::async_trait;
 use covefs_cache::{Config, StartError};
 use covefs_remote::local::LocalRemote;
+use covefs_remote::smb::Login;
 use covefs_remote::{
     Attrs, ByteStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page, PageToken,
     Remote, RemotePath, ShareIdentity, Source, Usage, Version,
@@ -26,14 +28,26 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// one (U4). `note` is told where another directory stands in its place.
 pub(crate) async fn open(
     share: &Share,
+    login: Option<Login>,
     config: &Config,
     note: &mut dyn FnMut(String),
 ) -> Result<Arc<dyn Remote>> {
-    let Share::Dir(path) = share;
+    match (share, login) {
+        (Share::Dir(path), _) => open_dir(path, config, note).await,
+        (Share::Smb(share), Some(login)) => smb::open(share, login, config, note).await,
+        (Share::Smb(share), None) => bail!("no login for the server {}", share.host),
+    }
+}
+
+async fn open_dir(
+    path: &Path,
+    config: &Config,
+    note: &mut dyn FnMut(String),
+) -> Result<Arc<dyn Remote>> {
     let dir = &config.cache_dir;
     let earlier = place::earlier(dir);
     let known = earlier.as_ref().and_then(|earlier| earlier.identity.clone());
-    let late = LateDir::new(path.clone(), known);
+    let late = LateDir::new(path.to_path_buf(), known);
     let Err(error) = late.opened("open", &RemotePath::root()).await else {
         return Ok(Arc::new(late));
     };
@@ -114,7 +128,7 @@ impl LateDir {
         }
         let failed = match tried.take() {
             Some(last) if last.at.elapsed() < TRY_EVERY => last,
-            _ => match open_dir(&self.path, self.known.clone()).await {
+            _ => match open_once(&self.path, self.known.clone()).await {
                 Ok(dir) => return Ok(self.dir.get_or_init(|| std::future::ready(dir)).await),
                 Err(failed) => failed,
             },
@@ -125,7 +139,7 @@ impl LateDir {
     }
 }
 
-async fn open_dir(
+async fn open_once(
     path: &Path,
     known: Option<ShareIdentity>,
 ) -> std::result::Result<LocalRemote, Tried> {
@@ -316,7 +330,8 @@ mod tests {
         std::fs::write(cache.join("cache.json"), json.to_string()).unwrap();
         let opened = async |path: &Path, name: &str| {
             let (share, mut notes) = (Share::Dir(path.to_path_buf()), Vec::new());
-            let opened = open(&share, &config(&cache, name), &mut |text| notes.push(text)).await;
+            let config = config(&cache, name);
+            let opened = open(&share, None, &config, &mut |text| notes.push(text)).await;
             opened.map(|_| notes).map_err(|error| error.to_string())
         };
         assert_eq!(opened(&one, "dir:/one").await, Ok(vec![]));

@@ -89,7 +89,7 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
 }
 
 async fn start(plan: &Plan, note: &mut dyn FnMut(String)) -> Result<Arc<Vfs>> {
-    let share = remote::open(&plan.share, &plan.config, note).await?;
+    let share = remote::open(&plan.share, plan.login.clone(), &plan.config, note).await?;
     Ok(Vfs::start(plan.config.clone(), share).await?)
 }
 

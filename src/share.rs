@@ -1,19 +1,23 @@
 //! Share names: what `covefs mount SHARE` can name, and what to say of those it cannot.
 
 use crate::fail;
+use crate::smb::SmbShare;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-const SCHEMES: &str = "dir:/path (a directory of this machine, a mounted disk or an NFS export)";
+const SCHEMES: &str = "dir:/path (a directory of this machine, a mounted disk or an NFS export) and \
+                       smb://HOST/SHARE (an SMB 3 share)";
 
 /// A share that this version can mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Share {
     /// A directory, as an absolute path without symlinks where it can be reached.
     Dir(PathBuf),
+    /// An SMB 3 share.
+    Smb(SmbShare),
 }
 
 impl Share {
@@ -22,7 +26,10 @@ impl Share {
         let shown = text.to_string_lossy();
         refuse_secrets(&shown)?;
         let Some(path) = text.as_bytes().strip_prefix(b"dir:") else {
-            return Err(not_a_dir(&shown));
+            return match SmbShare::parse(&shown) {
+                Some(share) => Ok(Share::Smb(share?)),
+                None => Err(not_a_dir(&shown)),
+            };
         };
         if path.is_empty() {
             return Err(fail::usage("dir: needs a path, like dir:/srv/share"));
@@ -36,6 +43,7 @@ impl Share {
     pub(crate) fn canonical(&self) -> String {
         match self {
             Share::Dir(path) => format!("dir:{}", path.display()),
+            Share::Smb(share) => share.canonical(),
         }
     }
 
@@ -44,6 +52,7 @@ impl Share {
     pub(crate) fn identity_bytes(&self) -> Vec<u8> {
         match self {
             Share::Dir(path) => [b"dir:", path.as_os_str().as_bytes()].concat(),
+            Share::Smb(share) => share.canonical().into_bytes(),
         }
     }
 
@@ -53,6 +62,7 @@ impl Share {
             Share::Dir(path) => {
                 path.file_name().map_or_else(|| "root".into(), |n| n.to_string_lossy().into())
             }
+            Share::Smb(share) => share.short_name(),
         }
     }
 
@@ -60,13 +70,18 @@ impl Share {
     pub(crate) fn local_path(&self) -> Option<&Path> {
         match self {
             Share::Dir(path) => Some(path),
+            Share::Smb(_) => None,
         }
     }
 
     /// Refuses a share that cannot be what the user means. A missing one is refused only when
-    /// there is no cache to go on with: it may be a disk that is not mounted yet.
+    /// there is no cache to go on with: it may be a disk that is not mounted yet. Others are only
+    /// found out about by opening them.
     pub(crate) fn check(&self, has_cache: bool) -> Result<()> {
-        let Share::Dir(path) = self;
+        let path = match self {
+            Share::Dir(path) => path,
+            Share::Smb(_) => return Ok(()),
+        };
         let shown = self.canonical();
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => match std::fs::read_dir(path) {
@@ -111,11 +126,8 @@ fn not_a_dir(shown: &str) -> anyhow::Error {
     let lower = shown.to_ascii_lowercase();
     let host = lower.split_once("://").map_or("", |(_, rest)| rest);
     let host = host.split(['/', '?']).next().unwrap_or_default();
-    if lower.starts_with("smb:") || lower.starts_with("//") || lower.starts_with(r"\\") {
-        return anyhow::anyhow!(
-            "{shown}: this version cannot mount SMB shares yet; mount it with the system \
-             and name the directory: dir:/path"
-        );
+    if lower.starts_with("smb:") {
+        return fail::usage(format!("'{shown}' is written smb://HOST/SHARE"));
     }
     if lower.starts_with("azure:") || host.ends_with(".file.core.windows.net") {
         return anyhow::anyhow!(
@@ -181,8 +193,8 @@ mod tests {
 
     #[test]
     fn shares_of_later_versions_are_known_by_name() {
-        for text in ["smb://nas/photos", "//nas/photos", "SMB://nas/x"] {
-            assert!(refused(text).1.contains("SMB shares yet"), "{text}");
+        for text in ["smb:nas/photos", "SMB:/nas/x"] {
+            assert!(refused(text).1.contains("smb://HOST/SHARE"), "{text}");
         }
         for text in ["azure://acme/files", "https://acme.file.core.windows.net/files"] {
             assert!(refused(text).1.contains("Azure file shares yet"), "{text}");

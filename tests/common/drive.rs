@@ -63,6 +63,9 @@ pub struct Drive {
     pub share: PathBuf,
     pub cache: PathBuf,
     pub mnt: PathBuf,
+    /// Another share than `share`, as `covefs mount` is told it.
+    named: Option<String>,
+    environment: Vec<(String, String)>,
     args: Vec<String>,
     daemon: Option<Daemon>,
     allowed: Vec<&'static str>,
@@ -82,6 +85,8 @@ impl Drive {
             share: root.join("share"),
             cache: root.join("cache"),
             mnt: root.join("mnt"),
+            named: None,
+            environment: Vec::new(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             daemon: None,
             allowed: Vec::new(),
@@ -90,6 +95,27 @@ impl Drive {
         fs::create_dir_all(&drive.share).unwrap();
         fs::create_dir_all(&drive.mnt).unwrap();
         drive.make_cache();
+        drive
+    }
+
+    /// The drive of another share than its own directory, with these variables set.
+    pub fn over(name: &str, share: &str, environment: &[(&str, &str)], args: &[&str]) -> Drive {
+        let mut drive = Drive::new(name, args);
+        drive.named = Some(share.to_owned());
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        drive.environment = environment.iter().map(pair).collect();
+        drive
+    }
+
+    /// One more argument of each `covefs mount`.
+    pub fn add_argument(&mut self, argument: &str) {
+        self.args.push(argument.to_owned());
+    }
+
+    /// Another site of the same share.
+    pub fn beside(&self, name: &str, args: &[&str]) -> Drive {
+        let mut drive = Drive::new(name, args);
+        drive.share = self.share.clone();
         drive
     }
 
@@ -127,6 +153,7 @@ impl Drive {
         }
         command.arg("--cache-dir").arg(&self.cache).arg("--log").arg(self.log_file());
         command.args(&self.args).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().expect("setpriv (package util-linux) runs");
         self.daemon = Some(Daemon::of(child));
@@ -140,6 +167,9 @@ impl Drive {
 
     /// The share as `covefs mount` is told it.
     pub fn share_name(&self) -> String {
+        if let Some(named) = &self.named {
+            return named.clone();
+        }
         format!("dir:{}", self.share.to_str().expect("the target directory's path is UTF-8"))
     }
 
@@ -256,7 +286,7 @@ impl Drive {
         fs::set_permissions(&self.cache, fs::Permissions::from_mode(0o700)).unwrap();
     }
 
-    fn log_file(&self) -> PathBuf {
+    pub fn log_file(&self) -> PathBuf {
         self.root.join("covefs.log")
     }
 

@@ -13,7 +13,7 @@ mod machine;
 mod random;
 mod run;
 mod tree;
-mod wait;
+pub mod wait;
 
 pub use drive::Drive;
 pub use machine::{is_mounted, is_root};
