@@ -128,7 +128,13 @@ impl Upload {
                         Err(fail) => fail,
                     });
                 }
-                Err(fail) => return Err(fail),
+                Err(fail) => {
+                    if fail.is_unknown() {
+                        // It may have been made.
+                        discard_later(session, &temp);
+                    }
+                    return Err(fail);
+                }
             }
         };
         let (session, path) = (session.clone(), path.clone());
@@ -161,15 +167,7 @@ impl Upload {
         if asked.and_then(|mut answers| answers.done(0)).is_ok() {
             return;
         }
-        let (session, temp) = (self.session.clone(), self.temp.clone());
-        tokio::spawn(async move {
-            for _ in 0..LEFTOVER_TRIES {
-                tokio::time::sleep(LEFTOVER_WAIT).await;
-                if discard_temp(&session, &temp, None).await {
-                    return;
-                }
-            }
-        });
+        discard_later(&self.session, &self.temp);
     }
 
     fn handle(&self) -> Outcome<&Handle> {
@@ -246,7 +244,9 @@ impl Upload {
         let facts = match finished.await {
             Ok(facts) => facts,
             Err(fail) => {
-                discard_temp(&self.session, &self.temp, Some(written.id)).await;
+                if !discard_temp(&self.session, &self.temp, Some(written.id)).await {
+                    discard_later(&self.session, &self.temp);
+                }
                 return Err(fail);
             }
         };
@@ -306,6 +306,19 @@ fn check(held: Option<&Seen>, expect: Expect) -> Outcome<()> {
         return Err(ErrorKind::IsADirectory.into());
     }
     facts::check(held.map(|held| &held.facts), expect, ErrorKind::NotFound)
+}
+
+/// Removes a temporary file once there is a connection again.
+fn discard_later(session: &Arc<Session>, temp: &RemotePath) {
+    let (session, temp) = (session.clone(), temp.clone());
+    tokio::spawn(async move {
+        for _ in 0..LEFTOVER_TRIES {
+            tokio::time::sleep(LEFTOVER_WAIT).await;
+            if discard_temp(&session, &temp, None).await {
+                return;
+            }
+        }
+    });
 }
 
 /// Removes a temporary file; of a known number, only that one. Whether it is gone; what is not, is
