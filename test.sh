@@ -2,7 +2,9 @@
 # Installs what the tests need and runs them all, quick ones first. The last line says
 # "N passed, N failed"; the exit code is 0 only if none failed.
 #   COVEFS_CRASH_ROUNDS=200 COVEFS_FSX_OPS=100000 ./test.sh    longer runs; COVEFS_SEED=N repeats one
-#   COVEFS_WINDOWS=0 ./test.sh                                 without the checks for other systems
+#   COVEFS_SEEDS=100000 ./test.sh                              more of the simulation
+#   COVEFS_WINDOWS=0 COVEFS_BROKEN=0 ./test.sh                 without the checks for other systems, and without
+#                                                              builds that are broken on purpose
 set -uo pipefail
 cd "$(dirname "$0")"
 export CARGO_TERM_COLOR=never RUST_BACKTRACE=1
@@ -29,6 +31,7 @@ tar command -v tar
 util-linux command -v setpriv
 gcc command -v cc
 python3 python3 -c "import sqlite3, mmap"
+python3-venv python3 -c "import venv, ensurepip"
 NEEDS
   # pjdfstest and Samba, as root only.
   if [ "$(id -u)" = 0 ]; then
@@ -126,6 +129,13 @@ done
 for name in programs limit crash; do
   step "$name" "${COVEFS_STEP_SECONDS:-1500}" cargo test --test "$name"
 done
+step "simulation" 900 env COVEFS_SEEDS="${COVEFS_SEEDS:-6000}" \
+  cargo test -p covefs-cache --lib two_sites_lose_nothing -- --nocapture
+if [ "${COVEFS_BROKEN:-1}" = 0 ]; then
+  skip "broken builds" "COVEFS_BROKEN=0"
+else
+  step "broken builds" "${COVEFS_STEP_SECONDS:-1800}" ci/broken.sh
+fi
 step "fsx" "${COVEFS_STEP_SECONDS:-1500}" ci/fsx.sh
 if [ "$(id -u)" = 0 ]; then
   step "pjdfstest" 900 ci/pjdfstest.sh

@@ -129,7 +129,7 @@ pub(crate) struct Paths {
 /// places, by the same rules (see `config`).
 #[derive(Args, Debug)]
 pub(crate) struct MountArgs {
-    /// The share: dir:/path
+    /// The share: dir:/path, azfiles://ACCOUNT/SHARE[/DIR] or smb://HOST/SHARE[/DIR]
     pub share: OsString,
     /// An empty directory where the drive appears
     #[arg(value_hint = ValueHint::DirPath)]
@@ -145,7 +145,7 @@ pub(crate) struct MountArgs {
     /// How much of the cache's disk stays free [default: 5%]
     #[arg(long, value_name = "SIZE|PERCENT")]
     pub min_free: Option<String>,
-    /// Drop what was not used for so long, like 30d; no effect yet [default: none]
+    /// Drop what was not used for so long, like 30d; not edits and pins [default: none]
     #[arg(long, value_name = "TIME")]
     pub max_age: Option<String>,
     /// How soon changes made elsewhere show up here, at the latest [default: 10s]
@@ -178,7 +178,8 @@ pub(crate) struct MountArgs {
     /// Permissions of directories, where the share has none [default: 0755]
     #[arg(long, value_name = "OCTAL")]
     pub dir_mode: Option<String>,
-    /// A file with the login of the share; a dir: share needs none
+    /// A file with the login of the share (AZURE_STORAGE_KEY=..., or username= and password=),
+    /// which only you can read; a dir: share needs none
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub credentials: Option<PathBuf>,
     /// How long a read waits for the share before it fails [default: 30s]

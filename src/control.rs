@@ -215,7 +215,16 @@ impl Server {
             }
             Request::Sync { wait: true } => {
                 vfs.sync_now();
-                vfs.sync_wait(report).await.map(|()| Answer::Done)
+                match vfs.sync_wait(report).await {
+                    Err(error) if error.kind == ErrorKind::PermissionDenied => {
+                        let message = format!(
+                            "not everything is uploaded: {}; it is kept here and tried again",
+                            error.path
+                        );
+                        return Answer::Failed { message, offline: true };
+                    }
+                    waited => waited.map(|()| Answer::Done),
+                }
             }
             Request::Conflicts => Ok(Answer::Conflicts(vfs.conflicts())),
             Request::Dismiss { path } => vfs.dismiss(path).map(|count| Answer::Count(count as u64)),

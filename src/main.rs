@@ -2,10 +2,12 @@
 //! filesystem is in `cache`, the kernel's side in `mount`, the shares in `remote`.
 #![forbid(unsafe_code)]
 
+mod azure;
 mod cli;
 mod client;
 mod config;
 mod control;
+mod credentials;
 mod demo;
 mod drive;
 mod fail;
@@ -80,7 +82,9 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
         Command::Check { cache_dir, repair } => drive::check(&cache_dir, repair)?,
         Command::Demo { check } => demo::run(check)?,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "covefs", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "covefs", &mut text);
+            crate::text::print(format_args!("{}", String::from_utf8_lossy(&text)));
         }
     }
     Ok(0)

@@ -55,9 +55,10 @@ pub(crate) fn prepare(
     Ok(path)
 }
 
-/// Whether the error says that the mount's daemon is gone.
+/// Whether the error says that the mount's daemon is gone, or went while it was asked.
 pub(crate) fn is_dead(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error())
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 /// A directory is there and answers.

@@ -2,6 +2,7 @@
 
 use crate::cli::MountArgs;
 use crate::config::{self, Layer, Settings};
+use crate::credentials;
 use crate::login;
 use crate::mountpoint;
 use crate::options;
@@ -12,6 +13,7 @@ use crate::user::User;
 use anyhow::Result;
 use covefs_cache::{Config, MinFree};
 use covefs_mount::MountOptions;
+use covefs_remote::azure::Account;
 use covefs_remote::smb::Login;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,8 @@ use std::time::Duration;
 pub(crate) struct Plan {
     /// The share.
     pub share: Share,
+    /// The login of its account, where it has one.
+    pub account: Option<Account>,
     /// Who logs in, where the share's server wants it.
     pub login: Option<Login>,
     /// For the cache.
@@ -92,7 +96,9 @@ pub(crate) fn decide(
         None => cache_dir.join("covefs.log"),
     };
     share.check(place::is_cache(&cache_dir))?;
-    let login = login(&share, settings.credentials.as_deref())?;
+    let file = settings.credentials.as_deref();
+    let account = account(&share, file)?;
+    let login = login(&share, file)?;
     let allow_other = settings.allow_other.unwrap_or(user.is_root());
     mountpoint::check_fuse(user, allow_other)?;
     let mountpoint = mountpoint::prepare(mountpoint, nonempty, &base, note)?;
@@ -115,13 +121,25 @@ pub(crate) fn decide(
     // The links of the way to the cache may change later; the cache stays where it is now.
     let cache_dir = cache_dir.canonicalize().unwrap_or(cache_dir);
     let config = cache_config(&settings, user, &share, mountpoint, cache_dir, limit_bytes);
-    Ok(Plan { share, login, config, mount, log, made_cache_dir, base })
+    Ok(Plan { share, account, login, config, mount, log, made_cache_dir, base })
 }
 
-/// The login that the share's server needs.
+/// The login that an Azure share needs.
+fn account(share: &Share, file: Option<&Path>) -> Result<Option<Account>> {
+    match share {
+        Share::Dir(_) | Share::Smb(_) => Ok(None),
+        Share::Azure(share) => {
+            let endpoint = share.endpoint.as_deref();
+            let set = |name: &str| std::env::var(name).ok();
+            credentials::read(&share.account, endpoint, file, set).map(Some)
+        }
+    }
+}
+
+/// The login that an SMB server needs.
 fn login(share: &Share, file: Option<&Path>) -> Result<Option<Login>> {
     match share {
-        Share::Dir(_) => Ok(None),
+        Share::Dir(_) | Share::Azure(_) => Ok(None),
         Share::Smb(share) => login::read(share, file, |name| std::env::var(name).ok()).map(Some),
     }
 }

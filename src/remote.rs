@@ -1,11 +1,13 @@
 //! Opening the share that a name says, and going on where it cannot be reached yet.
 
+use crate::azure;
 use crate::place;
 use crate::share::Share;
 use crate::smb;
 use anyhow::{Result, bail};
 use async_trait::async_trait;
 use covefs_cache::{Config, StartError};
+use covefs_remote::azure::Account;
 use covefs_remote::local::LocalRemote;
 use covefs_remote::smb::Login;
 use covefs_remote::{
@@ -28,14 +30,21 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// one (U4). `note` is told where another directory stands in its place.
 pub(crate) async fn open(
     share: &Share,
+    account: Option<Account>,
     login: Option<Login>,
     config: &Config,
     note: &mut dyn FnMut(String),
 ) -> Result<Arc<dyn Remote>> {
-    match (share, login) {
-        (Share::Dir(path), _) => open_dir(path, config, note).await,
-        (Share::Smb(share), Some(login)) => smb::open(share, login, config, note).await,
-        (Share::Smb(share), None) => bail!("no login for the server {}", share.host),
+    match share {
+        Share::Dir(path) => open_dir(path, config, note).await,
+        Share::Azure(share) => match account {
+            Some(account) => azure::open(share, account, config, note).await,
+            None => bail!("no login for the account {}", share.account),
+        },
+        Share::Smb(share) => match login {
+            Some(login) => smb::open(share, login, config, note).await,
+            None => bail!("no login for the server {}", share.host),
+        },
     }
 }
 
@@ -331,7 +340,7 @@ mod tests {
         let opened = async |path: &Path, name: &str| {
             let (share, mut notes) = (Share::Dir(path.to_path_buf()), Vec::new());
             let config = config(&cache, name);
-            let opened = open(&share, None, &config, &mut |text| notes.push(text)).await;
+            let opened = open(&share, None, None, &config, &mut |text| notes.push(text)).await;
             opened.map(|_| notes).map_err(|error| error.to_string())
         };
         assert_eq!(opened(&one, "dir:/one").await, Ok(vec![]));

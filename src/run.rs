@@ -89,7 +89,8 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
 }
 
 async fn start(plan: &Plan, note: &mut dyn FnMut(String)) -> Result<Arc<Vfs>> {
-    let share = remote::open(&plan.share, plan.login.clone(), &plan.config, note).await?;
+    let (account, login) = (plan.account.clone(), plan.login.clone());
+    let share = remote::open(&plan.share, account, login, &plan.config, note).await?;
     Ok(Vfs::start(plan.config.clone(), share).await?)
 }
 

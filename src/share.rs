@@ -1,5 +1,6 @@
 //! Share names: what `covefs mount SHARE` can name, and what to say of those it cannot.
 
+use crate::azure::AzureShare;
 use crate::fail;
 use crate::smb::SmbShare;
 use anyhow::{Context, Result, bail};
@@ -8,7 +9,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-const SCHEMES: &str = "dir:/path (a directory of this machine, a mounted disk or an NFS export) and \
+const SCHEMES: &str = "dir:/path (a directory of this machine, a mounted disk or an NFS export), \
+                       azfiles://ACCOUNT/SHARE (an Azure file share) and \
                        smb://HOST/SHARE (an SMB 3 share)";
 
 /// A share that this version can mount.
@@ -16,6 +18,8 @@ const SCHEMES: &str = "dir:/path (a directory of this machine, a mounted disk or
 pub(crate) enum Share {
     /// A directory, as an absolute path without symlinks where it can be reached.
     Dir(PathBuf),
+    /// An Azure file share.
+    Azure(AzureShare),
     /// An SMB 3 share.
     Smb(SmbShare),
 }
@@ -26,9 +30,12 @@ impl Share {
         let shown = text.to_string_lossy();
         refuse_secrets(&shown)?;
         let Some(path) = text.as_bytes().strip_prefix(b"dir:") else {
-            return match SmbShare::parse(&shown) {
-                Some(share) => Ok(Share::Smb(share?)),
-                None => Err(not_a_dir(&shown)),
+            return match AzureShare::parse(&shown) {
+                Some(share) => Ok(Share::Azure(share?)),
+                None => match SmbShare::parse(&shown) {
+                    Some(share) => Ok(Share::Smb(share?)),
+                    None => Err(unknown(&shown)),
+                },
             };
         };
         if path.is_empty() {
@@ -43,6 +50,7 @@ impl Share {
     pub(crate) fn canonical(&self) -> String {
         match self {
             Share::Dir(path) => format!("dir:{}", path.display()),
+            Share::Azure(share) => share.canonical(),
             Share::Smb(share) => share.canonical(),
         }
     }
@@ -52,6 +60,7 @@ impl Share {
     pub(crate) fn identity_bytes(&self) -> Vec<u8> {
         match self {
             Share::Dir(path) => [b"dir:", path.as_os_str().as_bytes()].concat(),
+            Share::Azure(share) => share.canonical().into_bytes(),
             Share::Smb(share) => share.canonical().into_bytes(),
         }
     }
@@ -62,6 +71,7 @@ impl Share {
             Share::Dir(path) => {
                 path.file_name().map_or_else(|| "root".into(), |n| n.to_string_lossy().into())
             }
+            Share::Azure(share) => share.short_name(),
             Share::Smb(share) => share.short_name(),
         }
     }
@@ -70,7 +80,7 @@ impl Share {
     pub(crate) fn local_path(&self) -> Option<&Path> {
         match self {
             Share::Dir(path) => Some(path),
-            Share::Smb(_) => None,
+            Share::Azure(_) | Share::Smb(_) => None,
         }
     }
 
@@ -80,7 +90,7 @@ impl Share {
     pub(crate) fn check(&self, has_cache: bool) -> Result<()> {
         let path = match self {
             Share::Dir(path) => path,
-            Share::Smb(_) => return Ok(()),
+            Share::Azure(_) | Share::Smb(_) => return Ok(()),
         };
         let shown = self.canonical();
         match std::fs::metadata(path) {
@@ -122,18 +132,13 @@ fn refuse_secrets(shown: &str) -> Result<()> {
     Ok(())
 }
 
-fn not_a_dir(shown: &str) -> anyhow::Error {
+fn unknown(shown: &str) -> anyhow::Error {
     let lower = shown.to_ascii_lowercase();
-    let host = lower.split_once("://").map_or("", |(_, rest)| rest);
-    let host = host.split(['/', '?']).next().unwrap_or_default();
     if lower.starts_with("smb:") {
         return fail::usage(format!("'{shown}' is written smb://HOST/SHARE"));
     }
-    if lower.starts_with("azure:") || host.ends_with(".file.core.windows.net") {
-        return anyhow::anyhow!(
-            "{shown}: this version cannot mount Azure file shares yet; mount it with the system \
-             and name the directory: dir:/path"
-        );
+    if lower.starts_with("azure:") || lower.starts_with("azfiles:") {
+        return fail::usage(format!("'{shown}' is written azfiles://ACCOUNT/SHARE"));
     }
     if shown.starts_with(['/', '.']) {
         return fail::usage(format!("'{shown}' has no scheme; for a directory write dir:{shown}"));
@@ -192,12 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_later_versions_are_known_by_name() {
+    fn names_that_are_almost_right_are_put_right() {
         for text in ["smb:nas/photos", "SMB:/nas/x"] {
             assert!(refused(text).1.contains("smb://HOST/SHARE"), "{text}");
         }
-        for text in ["azure://acme/files", "https://acme.file.core.windows.net/files"] {
-            assert!(refused(text).1.contains("Azure file shares yet"), "{text}");
+        for text in ["azure://acme/files", "azfiles:acme/files"] {
+            assert!(refused(text).1.contains("azfiles://ACCOUNT/SHARE"), "{text}");
         }
     }
 
@@ -206,7 +211,9 @@ mod tests {
         for text in ["ftp://host/x", "s3:bucket", "photos", ""] {
             let (code, line) = refused(text);
             assert_eq!(code, 2, "{text}");
-            assert!(line.contains("dir:/path"), "{line}");
+            for scheme in ["dir:/path", "azfiles://ACCOUNT/SHARE", "smb://HOST/SHARE"] {
+                assert!(line.contains(scheme), "{line}");
+            }
         }
         assert!(refused("/srv/share").1.contains("dir:/srv/share"));
         assert_eq!(refused("dir:").0, 2);
@@ -217,7 +224,8 @@ mod tests {
         for text in [
             "smb://me:hunter2@nas/photos",
             "https://acme.file.core.windows.net/files?sv=1&sig=hunter2",
-            "azure://acme/files?AccountKey=hunter2",
+            "azfiles://acme/files?AccountKey=hunter2",
+            "azfiles://acme:hunter2@x/files",
         ] {
             let (code, line) = refused(text);
             assert_eq!(code, 2);

@@ -110,6 +110,56 @@ fn an_open_file_never_mixes_versions() {
     }
 }
 
+/// rule R1, for programs that have a file open or mapped when it is edited there: theirs stays one
+/// version, whoever looks at the name gets the new one, and a log that grows goes on.
+#[test]
+fn files_that_are_open_or_mapped_meet_edits_there() {
+    let mut drive = Drive::new("mapped", &[]);
+    let (old, new) = (pattern(3, 300_000), pattern(4, 300_000));
+    fs::write(drive.share.join("edited"), &old).unwrap();
+    fs::write(drive.share.join("log"), b"first\n").unwrap();
+    drive.start();
+    let program = "
+import mmap, sys, time
+drive, share, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+def until(what, holds):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+def read(path):
+    with open(path, 'rb') as f:
+        return f.read()
+def mapped(f):
+    return mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+old, new = read(share + '/edited'), read(share + '/new')
+edited, log = open(drive + '/edited', 'rb'), open(drive + '/log', 'rb')
+view = mapped(edited)
+assert view[:] == old and log.read() == b'first\\n'
+with open(share + '/edited', 'r+b') as f:
+    f.write(new)
+with open(share + '/log', 'ab') as f:
+    f.write(b'second\\n')
+until('the name has the edit', lambda: read(drive + '/edited') == new)
+again = open(drive + '/edited', 'rb')
+assert mapped(again)[:] == new, 'a new mapping has the edit'
+assert view[:] == old, 'the old mapping is one version'
+edited.seek(0)
+assert edited.read() == old, 'so is the open file'
+grown = b''
+def grows():
+    global grown
+    grown += log.read()
+    return grown == b'second\\n'
+until('an open log grows', grows)
+";
+    fs::write(drive.share.join("new"), &new).unwrap();
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", program]).arg(&drive.mnt).arg(&drive.share);
+    command.arg(FRESH.as_secs().to_string());
+    common::succeed(&mut command, Duration::from_secs(60));
+}
+
 #[test]
 fn a_directory_of_ten_thousand_files() {
     const COUNT: usize = 10_000;

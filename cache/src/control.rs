@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::status::*;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
-use covefs_remote::{Kind, RemotePath};
+use covefs_remote::{ErrorKind as RemoteKind, Kind, RemotePath};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
@@ -31,9 +31,12 @@ impl Vfs {
         if let Some(why) = self.reach.trouble() {
             messages.push(format!("the share is out of reach: {why}"));
         }
-        if let Some(failure) = self.sync.last_failure() {
-            messages
-                .push(format!("an upload failed {} times, last: {}", failure.count, failure.error));
+        for (count, failure) in self.sync.failures() {
+            let why = failure.kind.map_or("an upload failed", RemoteKind::says);
+            messages.push(format!(
+                "{why}: {count} waiting, kept here and tried again; last: {}",
+                failure.error
+            ));
         }
         let recovered = Self::recovered(&*self.disk);
         if recovered > 0 {
@@ -92,6 +95,7 @@ impl Vfs {
         let mut most = 0;
         let mut offline_since: Option<Instant> = None;
         let mut hurried = HashSet::new();
+        let before = self.sync.failed_so_far();
         loop {
             let finished = self.sync.finished.notified();
             tokio::pin!(finished);
@@ -108,6 +112,11 @@ impl Vfs {
             }
             if self.reach.is_online() {
                 offline_since = None;
+                if let Some(failure) = self.sync.refused(&dirty, &before) {
+                    let why = failure.kind.map_or("it was refused", RemoteKind::says);
+                    let text = format!("{why} ({})", failure.error);
+                    return Err(Error::new(ErrorKind::PermissionDenied, "upload").at(text));
+                }
             } else if offline_since.get_or_insert_with(Instant::now).elapsed() > self.config.timeout
             {
                 return Err(Error::new(ErrorKind::Offline, "upload everything"));

@@ -348,6 +348,11 @@ impl Vfs {
         if !self.config.sync_share || !file.lock().is_dirty() {
             return Ok(Step::Done(()));
         }
+        // What has no name any more is never uploaded.
+        let node = self.tree().get(file.node())?;
+        if node.is_none_or(|node| node.place.is_none()) {
+            return Ok(Step::Done(()));
+        }
         if asked.since.elapsed() > self.config.timeout {
             return Err(Error::new(ErrorKind::Offline, "wait for the upload; it goes on"));
         }

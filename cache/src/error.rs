@@ -1,6 +1,7 @@
 //! What went wrong with an operation of the filesystem, in words that any platform can decode.
 
-use covefs_remote::ErrorKind as RemoteKind;
+use crate::broken;
+use covefs_remote::{ErrorKind as RemoteKind, Existence};
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -87,10 +88,25 @@ impl Error {
         Error { kind, op, path: String::new(), source: Some(Box::new(source)) }
     }
 
+    /// What the share said, if this comes from it.
+    pub(crate) fn of_share(&self) -> Option<RemoteKind> {
+        let source = self.source.as_ref()?;
+        source.downcast_ref::<covefs_remote::Error>().map(|error| error.kind)
+    }
+
     /// The same, naming what it was done to.
     pub fn at(mut self, path: impl Into<String>) -> Self {
         self.path = path.into();
         self
+    }
+}
+
+/// Whether the share says that there is nothing. Only its own word counts: no answer is none (X1).
+pub(crate) fn is_gone(error: &covefs_remote::Error) -> bool {
+    match error.kind.existence() {
+        Existence::Gone => true,
+        Existence::Unknown => broken::UNKNOWN_IS_GONE,
+        Existence::Exists => false,
     }
 }
 

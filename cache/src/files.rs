@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::extents;
 use crate::fetch::Reader;
 use crate::file::{Content, File, data_path};
-use crate::journal::{ByteRange, Record};
+use crate::journal::{ByteRange, Record, SentWhat};
 use crate::limits;
 use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
@@ -111,7 +111,13 @@ impl Vfs {
         if let Some(file) = loaded.get(&id) {
             return Ok(file.clone());
         }
-        let live = self.journal.live(|live| live.contents.get(&id).cloned());
+        let (live, sent) = self.journal.live(|live| {
+            let sent = live.sent.values().filter_map(|sent| match &sent.what {
+                SentWhat::Bytes(bytes) if bytes.content == id => Some(bytes.generation),
+                _ => None,
+            });
+            (live.contents.get(&id).cloned(), sent.max())
+        });
         let mut content = Content::new(0, Default::default(), None);
         let (mut present, crcs) = extents::load(&*self.index, id)?;
         // What is absent by the journal may be present by an index that is behind (D3).
@@ -142,6 +148,8 @@ impl Vfs {
                 content.zeros.union_with(&ranges.zeros);
                 content.generation = content.generation.max(generation + 1);
             }
+            // What is written from here on is not in an upload that may have arrived (S1).
+            content.generation = content.generation.max(sent.map_or(0, |sent| sent + 1));
             // Later generations may have written over earlier zeros; the journal says so.
             present.union_with(&content.older);
             content.oldest_dirty = Some(Instant::now());

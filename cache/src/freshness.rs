@@ -38,7 +38,7 @@ impl Reach {
     /// A request failed in a way that says that the share is out of reach.
     pub(crate) fn failed(&self, kind: RemoteKind) {
         if kind.is_offline() {
-            self.give_up(&format!("{kind:?}"));
+            self.give_up(kind.says());
         }
     }
 

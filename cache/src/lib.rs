@@ -11,6 +11,7 @@
 //! threads of the blocking pool take them.
 
 mod attr;
+mod broken;
 mod check;
 mod clock;
 mod config;
@@ -29,6 +30,7 @@ mod freshness;
 mod handle;
 mod index;
 mod journal;
+mod leftovers;
 mod limits;
 mod listing;
 mod metrics;

@@ -24,6 +24,8 @@ pub(crate) const READ_TRIES: usize = 4;
 /// Between two tries of a read that lost its bytes to eviction or met a busy share.
 pub(crate) const BUSY: Duration = Duration::from_millis(20);
 
+/// UTF-16 units of a name on a share of Windows' rules.
+pub(crate) const NAME_UNITS_MAX: usize = 255;
 /// Decoded nodes kept in memory: 16 Ki of about 300 bytes.
 pub(crate) const HOT_NODES: usize = 16 << 10;
 /// Directories, and names of big ones, whose last verification is remembered.
@@ -45,6 +47,12 @@ pub(crate) const SPACE_WAIT: Duration = Duration::from_secs(30);
 pub(crate) const STORE_SLACK: u64 = 16 << 10;
 /// Hundredths of the limit for extents that were used twice; the rest takes what is new.
 pub(crate) const PROTECTED_PERCENT: u64 = 80;
+
+/// A temporary name of another site that is not changed for so long by the share's clock is nobody's
+/// any more (X2): no upload pauses for a week.
+pub(crate) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A user's file in transit, for seconds as a rule, is shown under its passing name after so long.
+pub(crate) const STRANDED: Duration = Duration::from_secs(24 * 3600);
 
 /// A revalidation that takes longer makes the share count as unreachable (K3).
 pub(crate) const REVALIDATE: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@
 //! Nothing here makes anything dirty (S6).
 
 use crate::attr::{ContentId, Ino, Notice};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_gone};
 use crate::names::OUR_PREFIX;
 use crate::node::{Base, DirtyAttrs, Node, Place};
 use crate::paths::Hold;
@@ -57,11 +57,16 @@ impl Vfs {
         loop {
             let page = match self.remote.list(&path, after).await {
                 Ok(page) => page,
-                Err(error) if error.kind.existence() == Existence::Gone => {
+                Err(error) if is_gone(&error) => {
                     self.believe_since(began)?;
-                    // The listing of the directory above says what became of it.
+                    // What is dirty in it lives on, and is found by whoever asked.
+                    let mut tree = self.tree();
+                    if let Some(node) = tree.get(dir)? {
+                        self.take_gone(&mut tree, node, asked)?;
+                    }
+                    drop(tree);
                     self.forget_above(dir);
-                    return Err(Error::new(ErrorKind::NotFound, "list a directory"));
+                    return Ok(());
                 }
                 Err(error) => {
                     self.reach.failed(error.kind);
@@ -81,7 +86,7 @@ impl Vfs {
         for name in unsure {
             match self.remote.stat(&path.join(&name)).await {
                 Ok(metadata) => entries.push((name, metadata)),
-                Err(error) if error.kind.existence() == Existence::Gone => {}
+                Err(error) if is_gone(&error) => {}
                 Err(_) => drop(kept.insert(name)),
             }
         }
@@ -121,9 +126,14 @@ impl Vfs {
             for (name, metadata) in page {
                 let place = Place::new(dir, name);
                 // Names of ours are hidden, but one of them may be a user's object in transit.
-                if !name.starts_with(OUR_PREFIX) || tree.base_child(&place)?.is_some() {
+                if !name.starts_with(OUR_PREFIX)
+                    || tree.base_child(&place)?.is_some()
+                    || self.is_stranded(name, metadata)
+                {
                     seen.insert(name.clone());
                     self.take(&mut tree, place, metadata, asked)?;
+                } else if let Some(path) = tree.remote_path_of(&place)? {
+                    self.remove_abandoned(path, metadata)?;
                 }
             }
         }
@@ -159,7 +169,7 @@ impl Vfs {
                 self.take(&mut tree, place.clone(), &metadata, asked)?;
                 tree.set_name_verified(place, began);
             }
-            Err(error) if error.kind.existence() == Existence::Gone => {
+            Err(error) if is_gone(&error) => {
                 let mut tree = self.tree();
                 if let Some(node) = tree.base_child(&place)? {
                     self.take_gone(&mut tree, node, asked)?;

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::Pinned;
 use crate::handle::FileHandle;
 use crate::journal::Record;
+use crate::limits;
 use crate::node::{DirtyAttrs, Node, Place};
 use crate::step::{Asked, Need, Step};
 use crate::tree::Tree;
@@ -22,6 +23,24 @@ macro_rules! ready {
             $crate::step::Step::Wait(need) => return Ok($crate::step::Step::Wait(need)),
         }
     };
+}
+
+/// What Windows, and shares with its rules, do not take as the name of anything.
+fn windows_fault(name: &[u8]) -> Option<ErrorKind> {
+    let Ok(text) = std::str::from_utf8(name) else { return Some(ErrorKind::NameInvalid) };
+    let is_odd = |symbol: char| symbol.is_control() || "\\:*?\"<>|".contains(symbol);
+    if text.contains(is_odd) || text.ends_with(['.', ' ']) || is_device(text) {
+        return Some(ErrorKind::NameInvalid);
+    }
+    (text.encode_utf16().count() > limits::NAME_UNITS_MAX).then_some(ErrorKind::NameTooLong)
+}
+
+/// Names of devices, which stand for these in every directory.
+fn is_device(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let port = name.strip_prefix("COM").or(name.strip_prefix("LPT")).unwrap_or_default();
+    let is_port = matches!(port.as_bytes(), [b'1'..=b'9']);
+    is_port || ["CON", "PRN", "AUX", "NUL", "CLOCK$"].contains(&name.as_str())
 }
 
 /// Names that are ours on the share (X2): hidden here and refused.
@@ -48,14 +67,10 @@ impl Vfs {
         if name.is_empty() || name.starts_with(OUR_PREFIX) || name.contains(&0) {
             return refuse(ErrorKind::NameInvalid);
         }
-        if limits.names == NameRule::Windows {
-            let reserved = |byte: &u8| *byte < 32 || b"\\:*?\"<>|".contains(byte);
-            let trailing = matches!(name.last(), Some(b'.' | b' '));
-            if name.iter().any(reserved) || trailing || std::str::from_utf8(name).is_err() {
-                return refuse(ErrorKind::NameInvalid);
-            }
+        match limits.names {
+            NameRule::Bytes => Ok(()),
+            NameRule::Windows => windows_fault(name).map_or(Ok(()), refuse),
         }
-        Ok(())
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
@@ -620,6 +635,28 @@ impl Vfs {
                     Ok(None)
                 }
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_windows_does_not_take_are_known() {
+        for good in ["a", "con.txt", "COM0", "com10", ".hidden", "a b", "\u{20ac}"] {
+            assert_eq!(windows_fault(good.as_bytes()), None, "{good}");
+        }
+        for bad in ["a:b", "a ", "a.", "con", "Lpt9", "clock$", "\u{81}", "a\tb", "\\"] {
+            assert_eq!(windows_fault(bad.as_bytes()), Some(ErrorKind::NameInvalid), "{bad}");
+        }
+        assert_eq!(windows_fault(b"\xff"), Some(ErrorKind::NameInvalid));
+        // Characters count, not bytes; two of them make a symbol beyond the first 65,536.
+        for (symbol, fits) in [("\u{20ac}", 255), ("\u{1f600}", 127)] {
+            assert_eq!(windows_fault(symbol.repeat(fits).as_bytes()), None);
+            let long = symbol.repeat(fits + 1);
+            assert_eq!(windows_fault(long.as_bytes()), Some(ErrorKind::NameTooLong));
         }
     }
 }

@@ -2,6 +2,7 @@
 //! reaches the index, the journal lets go of what the index durably knows, and sizes are counted.
 
 use crate::attr::{ContentId, Ino};
+use crate::broken;
 use crate::config::MinFree;
 use crate::disk::Disk;
 use crate::error::Result;
@@ -44,6 +45,9 @@ impl Vfs {
             self.space.set_journal(self.journal.bytes_allocated());
         }
         self.watch_disk();
+        if self.space.is_over() {
+            drop(self.make_room(0));
+        }
         self.look_at_use(all)?;
         self.sweep()?;
         let dirty = self.journal.live(|live| {
@@ -86,6 +90,8 @@ impl Vfs {
                 if content.touched && !content.orphan {
                     self.journal.append(&[Record::Synced { content: file.id }])?;
                 }
+            } else if broken::PRESENT_UNSYNCED {
+                // As if it had been.
             } else if let Err(error) = self.sync_data(file) {
                 tracing::error!(%error, content = file.id.0, "a data file cannot be synced");
                 continue;
@@ -223,7 +229,7 @@ impl Vfs {
             MinFree::Bytes(bytes) => bytes,
             MinFree::Percent(percent) => (space.total as f64 * percent / 100.0) as u64,
         };
-        self.space.set_disk_has_room(space.free > keep);
+        self.space.set_disk_free(space.free, keep);
     }
 
     /// Counts what lies in `data/`, finds what nobody claims, and fills the heat; after that

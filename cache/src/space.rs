@@ -7,6 +7,7 @@
 //! open of the file counts as a second use of what was there before it.
 
 use crate::attr::ContentId;
+use crate::broken;
 use crate::limits;
 use lru::LruCache;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,8 @@ pub(crate) struct Space {
     /// Used bytes were counted after the start; until then nothing is stored.
     ready: AtomicBool,
     /// The disk's own free bytes are above what the user wants kept.
-    disk_has_room: AtomicBool,
+    /// The most that may be used for the disk to keep what is to stay free of it.
+    ceiling: AtomicU64,
     /// Room may have come free.
     pub freed: Notify,
     heat: Mutex<Heat>,
@@ -52,7 +54,7 @@ impl Space {
             journal: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
             ready: AtomicBool::new(false),
-            disk_has_room: AtomicBool::new(true),
+            ceiling: AtomicU64::new(u64::MAX),
             freed: Notify::new(),
             heat: Mutex::new(Heat::default()),
         }
@@ -99,8 +101,20 @@ impl Space {
         self.journal.store(bytes, Ordering::SeqCst);
     }
 
-    pub(crate) fn set_disk_has_room(&self, has_room: bool) {
-        self.disk_has_room.store(has_room, Ordering::Relaxed);
+    /// The disk has so much free, of which so much has to stay.
+    pub(crate) fn set_disk_free(&self, free: u64, keep: u64) {
+        let most = self.used().saturating_add(free).saturating_sub(keep);
+        self.ceiling.store(most, Ordering::Relaxed);
+    }
+
+    /// The most that may be used now.
+    fn bound(&self) -> u64 {
+        self.limit().min(self.ceiling.load(Ordering::Relaxed))
+    }
+
+    /// Others have filled the disk: what is clean goes.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_ready() && self.used() > self.bound()
     }
 
     /// The count of what lay in `data/` at the start is complete.
@@ -117,18 +131,17 @@ impl Space {
     /// Bytes that have to go before `bytes` more fit.
     pub(crate) fn shortfall(&self, bytes: u64) -> u64 {
         let wanted = self.used() + self.reserved.load(Ordering::SeqCst) + bytes;
-        let over = wanted.saturating_sub(self.limit());
-        if self.disk_has_room.load(Ordering::Relaxed) { over } else { over.max(bytes) }
+        wanted.saturating_sub(self.bound())
     }
 
     /// Promises room, or `None` where there is none now.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
-        if !self.is_ready() || !self.disk_has_room.load(Ordering::Relaxed) {
+        if !self.is_ready() {
             return None;
         }
         let take = |reserved: u64| {
             let wanted = self.used() + reserved + bytes;
-            (wanted <= self.limit()).then_some(reserved + bytes)
+            (wanted <= self.bound() || broken::LIMIT).then_some(reserved + bytes)
         };
         self.reserved.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).ok()?;
         Some(Reservation { space: self.clone(), bytes })

@@ -7,7 +7,7 @@ use crate::disk::{DirLock, Disk, Locked, RealDisk, suitable};
 use crate::doubt::{self, Doubted};
 use crate::error::Error;
 use crate::index::{Index, Op, SledIndex, Tree as Table};
-use crate::journal::{Journal, JournalLimits, Live, Record, Replayed};
+use crate::journal::{Journal, JournalLimits, Live, Replayed};
 use crate::limits;
 use crate::node::{Base, DirtyAttrs, Node, Place};
 use crate::tree::Tree;
@@ -432,21 +432,6 @@ impl Vfs {
         match settled.await {
             Ok(Ok(())) => tracing::info!("the cache is closed"),
             Ok(Err(error)) | Err(error) => tracing::error!(%error, "closing the cache"),
-        }
-    }
-
-    /// Removes from the share what an earlier run of ours left half made (X2), before the
-    /// directories that it lies in are renamed.
-    pub(crate) async fn remove_leftovers(&self, temps: &[RemotePath]) {
-        for path in temps {
-            let removed = self.remote.remove(path, covefs_remote::Expect::Any).await;
-            if removed.as_ref().is_err_and(|error| error.kind.is_transient()) {
-                continue;
-            }
-            let gone = [Record::TempGone(path.clone())];
-            if let Err(error) = self.journal.append_freeing(&gone) {
-                tracing::warn!(%error, "a leftover stays noted");
-            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod view;
 use crate::attr::Ino;
 use crate::limits;
 use crate::node::Place;
+use covefs_remote::ErrorKind as RemoteKind;
 use lru::LruCache;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -63,6 +64,8 @@ struct Queued {
 pub(crate) struct Failure {
     pub count: u32,
     pub error: String,
+    /// What the share said, if it was the share.
+    pub kind: Option<RemoteKind>,
     pub since: Instant,
 }
 
@@ -202,10 +205,61 @@ impl Sync {
         self.lock().failed.get(&ino).cloned()
     }
 
-    /// The last error of any node.
-    pub(crate) fn last_failure(&self) -> Option<Failure> {
-        self.lock().failed.values().max_by_key(|failure| failure.since).cloned()
+    /// How often each node failed so far.
+    pub(crate) fn failed_so_far(&self) -> BTreeMap<Ino, u32> {
+        self.lock().failed.iter().map(|(ino, failure)| (*ino, failure.count)).collect()
     }
+
+    /// Why none of these will reach the share, as it is: since `before` it refused all of them again
+    /// and again.
+    pub(crate) fn refused(&self, dirty: &[Ino], before: &BTreeMap<Ino, u32>) -> Option<Failure> {
+        let queue = self.lock();
+        let mut last = None;
+        for ino in dirty {
+            match queue.failed.get(ino) {
+                Some(failure)
+                    if failure.count > 1 + before.get(ino).copied().unwrap_or(0)
+                        && failure.kind.is_some_and(is_lasting) =>
+                {
+                    last = Some(failure.clone());
+                }
+                _ if queue.waits_for.contains_key(ino) => {}
+                _ => return None,
+            }
+        }
+        last
+    }
+
+    /// What went wrong, with how many nodes, and the last error of each kind.
+    pub(crate) fn failures(&self) -> Vec<(usize, Failure)> {
+        let mut kinds: Vec<(usize, Failure)> = Vec::new();
+        for failure in self.lock().failed.values() {
+            match kinds.iter_mut().find(|(_, other)| other.kind == failure.kind) {
+                Some((count, last)) => {
+                    *count += 1;
+                    if last.since < failure.since {
+                        *last = failure.clone();
+                    }
+                }
+                None => kinds.push((1, failure.clone())),
+            }
+        }
+        kinds
+    }
+}
+
+/// Whether the share will go on refusing until somebody does something about it.
+fn is_lasting(kind: RemoteKind) -> bool {
+    matches!(
+        kind,
+        RemoteKind::NoSpace
+            | RemoteKind::PermissionDenied
+            | RemoteKind::ReadOnly
+            | RemoteKind::NameInvalid
+            | RemoteKind::NameTooLong
+            | RemoteKind::TooLarge
+            | RemoteKind::Unsupported
+    )
 }
 
 impl Queue {

@@ -1,6 +1,10 @@
 //! The crate as a whole on a disk and an index that lose power: what no test from outside can do.
 
 mod cuts;
+mod leftovers;
+mod order;
 mod power;
+mod promises;
 mod rig;
 mod simulation;
+mod trouble;

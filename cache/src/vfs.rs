@@ -12,6 +12,7 @@ use crate::freshness::{Listings, Reach};
 use crate::handle::Handles;
 use crate::index::Index;
 use crate::journal::{Journal, Record};
+use crate::leftovers::ShareClock;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -45,6 +46,7 @@ pub struct Vfs {
     pub(crate) files: Files,
     pub(crate) handles: Handles,
     pub(crate) reach: Reach,
+    pub(crate) share_clock: ShareClock,
     pub(crate) listings: Listings,
     pub(crate) sync: Sync,
     pub(crate) metrics: Metrics,
@@ -119,6 +121,7 @@ impl Vfs {
             files: Files::default(),
             handles: Handles::default(),
             reach: Reach::default(),
+            share_clock: ShareClock::default(),
             listings: Listings::default(),
             sync: Sync::default(),
             metrics: Metrics::default(),
@@ -386,7 +389,8 @@ impl Vfs {
             let done = self.sync.finished.notified();
             tokio::pin!(done);
             done.as_mut().enable();
-            let clean = self.tree().get(ino)?.is_none_or(|node| !node.is_dirty());
+            let ended = |node: Node| !node.is_dirty() || node.place.is_none();
+            let clean = self.tree().get(ino)?.is_none_or(ended);
             if clean {
                 return Ok(());
             }

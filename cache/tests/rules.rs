@@ -5,6 +5,8 @@
 mod both_sides;
 #[path = "rules/bytes.rs"]
 mod bytes;
+#[path = "rules/caches.rs"]
+mod caches;
 mod harness;
 #[path = "rules/reading.rs"]
 mod reading;

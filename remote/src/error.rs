@@ -55,6 +55,35 @@ pub enum ErrorKind {
     Source,
 }
 
+impl ErrorKind {
+    /// The same in words, for people who wonder why something is not on the share yet.
+    pub fn says(self) -> &'static str {
+        match self {
+            ErrorKind::NotFound => "it is not there",
+            ErrorKind::Exists => "something of that name is there",
+            ErrorKind::VersionChanged => "it was changed there",
+            ErrorKind::NotADirectory => "a file stands where a directory is needed",
+            ErrorKind::IsADirectory => "a directory stands there",
+            ErrorKind::NotEmpty => "the directory there is not empty",
+            ErrorKind::PermissionDenied => "the share does not let this login do that",
+            ErrorKind::NoSpace => "the share is full, or its quota is reached",
+            ErrorKind::NameInvalid => "the share cannot hold such a name",
+            ErrorKind::NameTooLong => "the name is too long for the share",
+            ErrorKind::Unsupported => "the share cannot do that",
+            ErrorKind::ReadOnly => "the share is read-only",
+            ErrorKind::TooLarge => "the file is too big for the share",
+            ErrorKind::Unauthenticated => "the share no longer accepts the login",
+            ErrorKind::Unreachable => "there is no connection",
+            ErrorKind::Timeout => "no answer came in time",
+            ErrorKind::Busy => "the share is busy",
+            ErrorKind::IdentityChanged => "another share stands in its place",
+            ErrorKind::Protocol => "the share answers what makes no sense",
+            ErrorKind::Io => "the share has an I/O error",
+            ErrorKind::Source => "the bytes could not be read here",
+        }
+    }
+}
+
 /// What an error says of the entry it is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Existence {

@@ -6,6 +6,7 @@
 //! and an answer that did not come is never taken for "gone" (`ErrorKind::existence`).
 
 pub mod attempt;
+pub mod azure;
 mod error;
 pub mod fault;
 #[cfg(unix)]

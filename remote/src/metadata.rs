@@ -18,6 +18,12 @@ impl Timestamp {
     pub fn now() -> Self {
         std::time::SystemTime::now().into()
     }
+
+    /// Whether a share that was told this time may say `kept`: some keep only 100 ns.
+    pub fn may_read_back_as(self, kept: Timestamp) -> bool {
+        let coarse = Timestamp { nanos: self.nanos / 100 * 100, ..self };
+        kept == self || kept == coarse
+    }
 }
 
 impl From<std::time::SystemTime> for Timestamp {

@@ -1,4 +1,5 @@
-//! One contract suite over every kind of share that needs no server, and over SMB.
+//! One contract suite over every kind of share; that of Azure over a server on the loopback,
+//! that of SMB over Samba.
 #![allow(clippy::unwrap_used)]
 
 #[cfg(unix)]
@@ -7,9 +8,11 @@ mod samba;
 #[path = "contract/suite.rs"]
 mod suite;
 
+use azure_files_emulator::{Config, Emulator};
 use covefs_remote::Limits;
 use covefs_remote::Remote;
 use covefs_remote::attempt::{AttemptConfig, Guarded};
+use covefs_remote::azure::{Account, AzureConfig, AzureRemote};
 use covefs_remote::fault::FaultRemote;
 use covefs_remote::memory::MemoryRemote;
 #[cfg(unix)]
@@ -23,6 +26,14 @@ fn memory() -> Share {
     Arc::new(MemoryRemote::with_limits(limits))
 }
 
+/// An empty Azure file share on a server of its own, with pages as short.
+fn azure(server: &Emulator) -> Share {
+    server.create_share("docs");
+    let account = Account::from_connection_string(&server.connection_string()).unwrap();
+    let config = AzureConfig { page_entries: 7, ..AzureConfig::new(account, "docs") };
+    Arc::new(AzureRemote::new(config).unwrap())
+}
+
 macro_rules! over_all {
     ($($room:ident::$case:ident,)*) => {
         #[cfg(unix)]
@@ -34,6 +45,14 @@ macro_rules! over_all {
                 let dir = tempfile::tempdir().unwrap();
                 let share = LocalRemote::open(dir.path().to_path_buf()).unwrap();
                 suite::$room::$case(Arc::new(share)).await;
+            })*
+        }
+        mod azure {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() {
+                let server = Emulator::start(Config::default()).unwrap();
+                suite::$room::$case(super::azure(&server)).await;
             })*
         }
         #[cfg(unix)]

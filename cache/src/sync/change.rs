@@ -59,6 +59,7 @@ impl Vfs {
         };
         match made {
             Ok(metadata) => {
+                self.share_clock.learn(&metadata);
                 self.in_step(node, place, &metadata, None)?;
                 self.times_come_last(node)?;
                 Ok(Outcome::Again)

@@ -8,17 +8,18 @@ use super::plan::View;
 use super::run::Outcome;
 use super::taken::gone;
 use crate::attr::Notice;
-use crate::error::Result;
+use crate::error::{Result, is_gone};
 use crate::fetch::Reader;
 use crate::file::File;
 use crate::journal::{ConflictRecord, Record};
-use crate::limits;
+use crate::limits::{self, NAME_UNITS_MAX};
 use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{
-    Error as RemoteError, ErrorKind as RemoteKind, Existence, Kind, Metadata, Remote, RemotePath,
+    Error as RemoteError, ErrorKind as RemoteKind, Kind, Limits, Metadata, NameRule, Remote,
+    RemotePath,
 };
 use futures_util::StreamExt;
 use std::ops::Range;
@@ -48,7 +49,7 @@ impl Vfs {
     async fn look(&self, path: &RemotePath) -> Result<Option<Metadata>> {
         match self.remote.stat(path).await {
             Ok(metadata) => Ok(Some(metadata)),
-            Err(error) if error.kind.existence() == Existence::Gone => Ok(None),
+            Err(error) if is_gone(&error) => Ok(None),
             // A file stands where one of its directories was.
             Err(error) if error.kind == RemoteKind::NotADirectory => Ok(None),
             Err(error) => {
@@ -99,7 +100,7 @@ impl Vfs {
             }
             // Edit beats delete: what the share removed is made anew.
             if let Some(old) = &view.occupant {
-                self.forget_base(old.ino)?;
+                self.forget_occupant(old)?;
             }
             return self.make_anew(&view.node);
         };
@@ -273,7 +274,7 @@ impl Vfs {
 
     /// `name-SITE.ext`, `name-SITE-2.ext`, ...: the first that is free here, cut to fit.
     pub(crate) fn free_name(&self, tree: &mut Tree, place: &Place) -> Result<Vec<u8>> {
-        let limit = self.remote.limits().name_bytes_max;
+        let limit = copy_bytes_max(self.remote.limits());
         for number in 1.. {
             let name = copy_name(&place.name, &self.config.site, number, limit);
             let candidate = Place::new(place.parent, &name);
@@ -379,7 +380,7 @@ impl Vfs {
             None if self.parent_is_gone(place).await? => Ok(Outcome::Later(limits::RETRY_FIRST)),
             None => {
                 if let Some(old) = &view.occupant {
-                    self.forget_base(old.ino)?;
+                    self.forget_occupant(old)?;
                 }
                 Ok(Outcome::Again)
             }
@@ -498,6 +499,14 @@ impl Vfs {
             }
             _ => self.place_is_theirs(node),
         }
+    }
+}
+
+/// Bytes of the longest name of a copy: a share that counts characters holds so many of any kind.
+pub(super) fn copy_bytes_max(limits: &Limits) -> usize {
+    match limits.names {
+        NameRule::Bytes => limits.name_bytes_max,
+        NameRule::Windows => limits.name_bytes_max.min(NAME_UNITS_MAX),
     }
 }
 

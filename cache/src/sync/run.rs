@@ -5,6 +5,7 @@ use super::Sync;
 use super::plan::{Action, View, plan};
 use crate::attr::Ino;
 use crate::error::{Error, Result};
+use crate::journal::SentRecord;
 use crate::limits;
 use crate::names::OUR_PREFIX;
 use crate::node::{Node, Place};
@@ -114,10 +115,12 @@ impl Vfs {
             let failure = queue.failed.entry(ino).or_insert_with(|| Failure {
                 count: 0,
                 error: String::new(),
+                kind: None,
                 since: Instant::now(),
             });
             failure.count += 1;
             failure.error = error.to_string();
+            failure.kind = error.of_share();
             let doubled = limits::RETRY_FIRST * (1 << failure.count.min(6).saturating_sub(1));
             doubled.min(limits::RETRY_LAST)
         };
@@ -162,9 +165,13 @@ impl Vfs {
             return Ok(Outcome::Again);
         }
         // Whether another of ours arrived under this name is found out first (S4).
+        // And so is where the one is that stands there.
+        let occupant = view.occupant.as_ref().map(|other| other.ino);
         let unknown = self.journal.live(|live| {
-            let mut sent = live.sent.values();
-            sent.find(|sent| sent.ino != ino && places.contains(&sent.place)).map(|sent| sent.ino)
+            let mut sent = live.sent.values().filter(|sent| sent.ino != ino);
+            let about =
+                |sent: &&SentRecord| places.contains(&sent.place) || Some(sent.ino) == occupant;
+            sent.find(about).map(|sent| sent.ino)
         });
         if let Some(other) = unknown {
             return Ok(Outcome::WaitFor(other));
@@ -263,7 +270,9 @@ impl Drop for Active<'_> {
 impl Sync {
     /// Keeps workers from a node; `None` while one is at it.
     pub(super) fn claim(&self, ino: Ino) -> Option<Claim<'_>> {
-        self.lock().active.insert(ino).then_some(Claim { sync: self, ino })
+        let free = self.lock().active.insert(ino);
+        // Made only if it is ours: a claim that is dropped gives the node back.
+        if free { Some(Claim { sync: self, ino }) } else { None }
     }
 
     /// Puts every dirty node in the queue, at a start.

@@ -2,16 +2,16 @@
 //! could write it down (S4). Each is journalled before it is made, and asked for before anything
 //! else is believed of that node.
 
-use super::conflict::copy_name;
+use super::conflict::{copy_bytes_max, copy_name};
 use super::taken::gone;
 use crate::attr::Ino;
-use crate::error::Result;
+use crate::error::{Result, is_gone};
 use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
 use crate::limits;
 use crate::node::{Node, Place};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
-use covefs_remote::{Existence, Expect, Kind, Metadata, Remote, RemotePath, Version};
+use covefs_remote::{Expect, Kind, Metadata, Remote, RemotePath, Version};
 
 impl Vfs {
     /// Notes what is about to be asked for.
@@ -117,7 +117,7 @@ impl Vfs {
         let found = match &path {
             Some(path) => match self.remote.stat(path).await {
                 Ok(found) => Some(found),
-                Err(error) if error.kind.existence() == Existence::Gone => None,
+                Err(error) if is_gone(&error) => None,
                 Err(error) => {
                     self.reach.failed(error.kind);
                     return Err(error.into());
@@ -130,12 +130,13 @@ impl Vfs {
         let ours = found.filter(|found| match &sent.what {
             // Ours if size and time are those we set and it is not what was there before.
             SentWhat::Bytes(bytes) => {
-                (found.size, found.mtime) == (bytes.size, bytes.mtime)
+                found.size == bytes.size
+                    && bytes.mtime.may_read_back_as(found.mtime)
                     && known.is_none_or(|known| !known.same_content(&found.version))
             }
             SentWhat::Move => known.is_some_and(|known| known.same_object(&found.version)),
             SentWhat::Made { target: None, mtime } => {
-                found.kind == Kind::Dir && found.mtime == *mtime
+                found.kind == Kind::Dir && mtime.may_read_back_as(found.mtime)
             }
             SentWhat::Made { target, .. } => found.target == *target,
             SentWhat::Removed(_) => false,
@@ -180,7 +181,7 @@ impl Vfs {
         let made = match self.remote.remove(&path, Expect::Version(version)).await {
             Ok(()) => true,
             Err(error) if error.kind.is_transient() => return self.retry(error),
-            Err(error) => error.kind.existence() == Existence::Gone,
+            Err(error) => is_gone(&error),
         };
         let node = self.tree().get(ino)?.filter(|node| node.place.is_none());
         match node.and_then(|node| node.base) {
@@ -201,14 +202,14 @@ impl Vfs {
         let temp = dir.join(temp);
         let left = match self.remote.stat(&temp).await {
             Ok(left) => left,
-            Err(error) if error.kind.existence() == Existence::Gone => return Ok(()),
+            Err(error) if is_gone(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         if old.is_some_and(|old| old.same_content(&left.version)) {
             self.remote.remove(&temp, Expect::Version(left.version)).await?;
         } else {
             let mark = format!("kept-{:08x}", self.next_number() as u32);
-            let limit = self.remote.limits().name_bytes_max;
+            let limit = copy_bytes_max(self.remote.limits());
             let kept = dir.join(&copy_name(name, &mark, 1, limit));
             self.remote.rename(&temp, &left.version, &kept, Expect::Absent).await?;
             self.message(format!("an edit made on the share during an upload is kept as {kept}"));
@@ -256,8 +257,9 @@ impl Vfs {
             content.zeros.subtract(&doubtful);
             content.generation = content.generation.max(bytes.generation + 1);
             content.logged = Default::default();
-            let base_end = content.base_end.min(content.size);
-            content.cut_since = Some(if later.is_empty() { content.size } else { base_end });
+            // The smallest size since: what lies below it and was not written since is the upload's.
+            let sizes = known.size_min.range(bytes.generation + 1..).map(|(_, size)| *size);
+            content.cut_since = Some(sizes.fold(content.size, u64::min));
         }
         let place = sent.place.clone();
         self.uploaded(node, &file, place, found, bytes.generation, replaced, Vec::new())?;

@@ -5,6 +5,7 @@
 //!                              +- no -> settled: from here on changes are the next upload's (S1)
 //! ```
 
+use crate::broken;
 use crate::fetch::Reader;
 use crate::file::{Content, File};
 use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
@@ -82,6 +83,10 @@ impl Upload {
             return Ok(None);
         }
         let mut state = self.state.lock().unwrap_or_else(|p| p.into_inner());
+        if broken::WRITE_DURING_UPLOAD {
+            content.dirty = RangeSet::new();
+            state.sent_size = content.size;
+        }
         if content.dirty.is_empty() && content.size == state.sent_size {
             let node = tree.get(self.file.node()).ok().flatten();
             let attrs = attrs_of(node, content.mtime);

@@ -34,6 +34,16 @@ impl Vfs {
         Ok(())
     }
 
+    /// The share no longer has a node under the name that another one wants. Elsewhere it may: a lost
+    /// answer told of its rename meanwhile.
+    pub(super) fn forget_occupant(&self, before: &Node) -> Result<()> {
+        let node = self.tree().get(before.ino)?;
+        match node.filter(|node| is_where(node, before)) {
+            Some(_) => self.forget_base(before.ino),
+            None => Ok(()),
+        }
+    }
+
     /// The share has the node as it was when the step began; what changed since stays dirty.
     pub(super) fn in_step(
         &self,
@@ -132,10 +142,19 @@ impl Vfs {
     }
 }
 
+/// Whether the share has a node where it had it before.
+fn is_where(node: &Node, before: &Node) -> bool {
+    let place = |node: &Node| node.base.as_ref().map(|base| base.place.clone());
+    place(node) == place(before)
+}
+
 /// The node whose place on the share another one has taken.
 pub(super) fn gone(tree: &mut Tree, replaced: Option<&Node>) -> Result<Option<Node>> {
     let Some(replaced) = replaced else { return Ok(None) };
     let Some(mut node) = tree.get(replaced.ino)? else { return Ok(None) };
+    if !is_where(&node, replaced) {
+        return Ok(None);
+    }
     node.base = None;
     node.dirty_content &= node.place.is_some();
     Ok(Some(node))

@@ -2,6 +2,7 @@
 
 use super::plan::{ContentView, View, replaces};
 use crate::attr::Ino;
+use crate::broken;
 use crate::error::Result;
 use crate::limits;
 use crate::node::Node;
@@ -55,7 +56,7 @@ impl Vfs {
                         .any(|child| child.place.as_ref().is_some_and(|place| place.parent == ino));
                 }
                 view.successor = self.successor(&mut tree, &view.node)?;
-                view.earlier = self.earlier_upload(&view.node);
+                view.earlier = self.earlier_upload(&view.node).filter(|_| !broken::DELETE_FIRST);
             }
         }
         Ok(Some(view))

@@ -8,7 +8,7 @@ mod values;
 use crate::attr::*;
 use crate::clock::Clock;
 use crate::config::{Config, MinFree};
-use crate::disk::{DirLock, Locked, MemoryDisk};
+use crate::disk::{DirLock, Disk, Locked, MemoryDisk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
 use crate::index::{Index, MemoryIndex, Op, Pair, Tree};
@@ -272,6 +272,11 @@ impl Rig {
         self.wait(async { Instant::now() })
     }
 
+    /// The wall clock is set forward.
+    pub fn clock_jumps(&self, time: Duration) {
+        self.clock.pass(time);
+    }
+
     pub fn pause(&self, time: Duration) {
         self.clock.pass(time);
         self.wait(async { tokio::time::sleep(time).await });
@@ -369,6 +374,13 @@ impl Rig {
         Some(self.vfs().attr(&node).mtime)
     }
 
+    /// What the data files and the journal take of the disk.
+    pub fn allocated(&self) -> u64 {
+        let of =
+            |dir| self.disk.list(dir, true).unwrap().iter().map(|file| file.allocated).sum::<u64>();
+        of("data") + of("journal")
+    }
+
     /// The cache directory is deleted; it must not run.
     pub fn wipe(&mut self) {
         assert!(self.running.is_none(), "not under a running cache");
@@ -409,6 +421,19 @@ impl Rig {
 
     pub fn fsync(&self, fh: Fh) -> Result<()> {
         self.ask(|vfs, asked| vfs.fsync(asked, fh))
+    }
+
+    /// What every close does first.
+    pub fn flush(&self, fh: Fh) -> Result<()> {
+        self.ask(|vfs, asked| vfs.flush(asked, fh))
+    }
+
+    pub fn fsync_dir(&self, at: &str) -> Result<()> {
+        let ino = self.find(at)?.ino;
+        let fh = self.ask(|vfs, asked| vfs.opendir(asked, ino))?;
+        let synced = self.ask(|vfs, asked| vfs.fsyncdir(asked, fh));
+        self.vfs().releasedir(fh);
+        synced
     }
 
     /// Opens, acts and closes.

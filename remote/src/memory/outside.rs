@@ -76,6 +76,11 @@ impl MemoryRemote {
         true
     }
 
+    /// Time goes by.
+    pub fn pass(&self, time: std::time::Duration) {
+        self.state().tree.pass(time);
+    }
+
     /// Every entry but the root.
     pub fn tree(&self) -> BTreeMap<RemotePath, Entry> {
         let mut found = BTreeMap::new();

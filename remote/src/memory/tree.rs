@@ -64,6 +64,10 @@ impl Tree {
         Timestamp { seconds, nanos: (self.ticks % 1000) as u32 * 1_000_000 }
     }
 
+    pub(super) fn pass(&mut self, time: std::time::Duration) {
+        self.ticks += time.as_millis() as u64;
+    }
+
     pub(super) fn insert(&mut self, body: Body) -> u64 {
         let now = self.tick();
         let mode = match body {

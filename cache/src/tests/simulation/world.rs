@@ -111,6 +111,7 @@ impl World {
     pub fn step(&mut self, step: &Step) -> Outcome<()> {
         let site = step.site;
         let done = self.act(site, &step.act);
+        tracing::info!(answer = ?done.as_ref().map_err(ToString::to_string), "step");
         if self.revived(site) {
             return Ok(());
         }

@@ -1,0 +1,86 @@
+//! Names of covefs on the share that nobody is at any more (X2): temporary ones of uploads, and users'
+//! files in transit.
+//!
+//! What a site itself left it knows, and removes or finishes at its next start. What a site left that never came
+//! back goes by age, and only by the share's own clock: a clock here that is wrong would take an upload
+//! under way for an old one. It is known from the first change of ours on.
+
+use crate::error::Result;
+use crate::journal::Record;
+use crate::limits;
+use crate::names::OUR_PREFIX;
+use crate::vfs::Vfs;
+use covefs_remote::{Expect, Kind, Metadata, Remote, RemotePath, Timestamp};
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What begins the name of a user's file or directory in transit.
+const MOVING: &[u8] = b".~covefs-move-";
+
+/// What the share's clock said last, and when.
+#[derive(Default)]
+pub(crate) struct ShareClock(Mutex<Option<(Timestamp, Instant)>>);
+
+impl ShareClock {
+    /// An answer to a change of ours: it was made at this time there.
+    pub(crate) fn learn(&self, changed: &Metadata) {
+        let mut known = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if known.is_none_or(|(time, _)| time < changed.ctime) {
+            *known = Some((changed.ctime, Instant::now()));
+        }
+    }
+
+    /// For how long an entry has not been changed; `None` while the clock is not known.
+    fn age(&self, entry: &Metadata) -> Option<Duration> {
+        let (time, at) = (*self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))?;
+        let last = entry.ctime.max(entry.mtime).max(entry.btime);
+        let seconds = u64::try_from(time.seconds.saturating_sub(last.seconds)).unwrap_or(0);
+        Some(Duration::from_secs(seconds) + at.elapsed())
+    }
+}
+
+impl Vfs {
+    /// Removes from the share what an earlier run of ours left half made (X2), before the
+    /// directories that it lies in are renamed.
+    pub(crate) async fn remove_leftovers(&self, temps: &[RemotePath]) {
+        for path in temps {
+            let removed = self.remote.remove(path, covefs_remote::Expect::Any).await;
+            if removed.as_ref().is_err_and(|error| error.kind.is_transient()) {
+                continue;
+            }
+            let gone = [Record::TempGone(path.clone())];
+            if let Err(error) = self.journal.append_freeing(&gone) {
+                tracing::warn!(%error, "a leftover stays noted");
+            }
+        }
+    }
+
+    /// Whether the user is to see a name of covefs: something of theirs that has been in transit for
+    /// a day, so that whoever moved it will hardly put it back.
+    pub(crate) fn is_stranded(&self, name: &[u8], entry: &Metadata) -> bool {
+        name.starts_with(MOVING)
+            && self.share_clock.age(entry).is_some_and(|age| age > limits::STRANDED)
+    }
+
+    /// Removes an upload of some other site that was broken off a week ago, or longer.
+    pub(crate) fn remove_abandoned(&self, path: RemotePath, entry: &Metadata) -> Result<()> {
+        let name = path.split().map(|(_, name)| name.to_vec()).unwrap_or_default();
+        let temporary = name.starts_with(OUR_PREFIX) && !name.starts_with(MOVING);
+        let old = || self.share_clock.age(entry).is_some_and(|age| age > limits::ABANDONED);
+        let ours = || self.journal.live(|live| live.temps.contains(&path));
+        if !temporary || entry.kind != Kind::File || self.config.read_only || !old() || ours() {
+            return Ok(());
+        }
+        let (vfs, version) = (self.arc(), entry.version);
+        self.spawn("remove what was abandoned", async move {
+            match vfs.remote.remove(&path, Expect::Version(version)).await {
+                Ok(()) => {
+                    tracing::info!(%path, "an upload that was broken off a week ago is removed")
+                }
+                Err(error) => tracing::debug!(%error, "an abandoned upload stays"),
+            }
+        });
+        Ok(())
+    }
+}

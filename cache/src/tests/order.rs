@@ -1,0 +1,91 @@
+//! Rules that random runs do not see broken: when a delete is sent, and that room is refused.
+
+use super::rig::*;
+use crate::config::MinFree;
+use crate::disk::{Disk, MemoryDisk};
+use crate::limits;
+use covefs_remote::fault::{Fault, Rule};
+use std::time::Duration;
+
+/// rule S3: what was moved by copy and delete is never missing on the share: were this machine lost
+/// in between, the file would be.
+#[test]
+fn a_delete_is_sent_after_the_upload_that_it_stands_behind() {
+    let rig = Rig::with(&[("a", pattern(1, 1000))]);
+    let bytes = rig.read("a").unwrap();
+    let slow = Fault::Delay(Duration::from_secs(2));
+    rig.remote.inject(Rule::new("replace", slow));
+    let fh = rig.create("b", WRITE).unwrap();
+    rig.write_at(fh, 0, &bytes).unwrap();
+    rig.close(fh);
+    rig.rm("a").unwrap();
+    rig.pause(Duration::from_secs(1));
+    assert_eq!((rig.there("a"), rig.there("b")), (Some(bytes.clone()), None));
+    rig.sync().unwrap();
+    assert_eq!((rig.there("a"), rig.there("b")), (None, Some(bytes)));
+}
+
+/// rule E1: more is written, and read, than the limit holds.
+#[test]
+fn allocated_bytes_never_pass_the_limit() {
+    let mut rig = Rig::with(&[]);
+    rig.stop();
+    rig.config.limit_bytes = limits::CACHE_FLOOR;
+    rig.start();
+    let within = |rig: &Rig, what: &str| {
+        let taken = rig.allocated();
+        assert!(taken <= limits::CACHE_FLOOR, "{taken} bytes after {what}");
+    };
+    const MIB: usize = 1 << 20;
+    for file in 0..3 {
+        let name = format!("file-{file}");
+        let fh = rig.create(&name, WRITE).unwrap();
+        for part in 0..25 {
+            rig.write_at(fh, (part * MIB) as u64, &pattern(file, MIB)).unwrap();
+            within(&rig, "a write");
+        }
+        rig.close(fh);
+    }
+    rig.sync().unwrap();
+    for file in 0..3 {
+        let fh = rig.open(&format!("file-{file}"), READ).unwrap();
+        for part in 0..25 {
+            let bytes = rig.read_at(fh, (part * MIB) as u64, MIB).unwrap();
+            assert!(bytes == pattern(file, MIB), "part {part} of file-{file} is another one");
+            within(&rig, "a read");
+        }
+        rig.close(fh);
+    }
+}
+
+/// What is to stay free of the disk stays free, and is given back when others fill the disk.
+#[test]
+fn min_free_is_kept() {
+    const MIB: u64 = 1 << 20;
+    let mut rig = Rig::with(&[("a", pattern(1, 3 << 20)), ("b", pattern(2, 3 << 20))]);
+    rig.stop();
+    rig.disk = MemoryDisk::new(40 * MIB);
+    rig.config.limit_bytes = limits::CACHE_FLOOR;
+    let free = rig.disk.space().unwrap().free;
+    rig.start();
+    let taken = free - rig.disk.space().unwrap().free;
+    rig.config.min_free = MinFree::Bytes(free - taken - 4 * MIB);
+    rig.stop();
+    rig.start();
+    for name in ["a", "b"] {
+        rig.read(name).unwrap();
+        rig.pause(Duration::from_secs(5));
+    }
+    let left = rig.disk.space().unwrap().free;
+    assert!(left >= free - taken - 4 * MIB, "{left} bytes are free");
+    let reads = rig.remote.bytes_read();
+    rig.read("b").unwrap();
+    assert_eq!(rig.remote.bytes_read(), reads, "what there is room for is kept");
+    // More is to stay free, as if others had filled the disk: what is clean goes.
+    rig.config.min_free = MinFree::Bytes(free - taken);
+    rig.stop();
+    rig.start();
+    rig.pause(Duration::from_secs(5));
+    let left = rig.disk.space().unwrap().free;
+    assert!(left + MIB / 4 >= free - taken, "{left} bytes are free");
+}

@@ -1,0 +1,180 @@
+//! An Azure file share over its REST interface, port 443.
+//!
+//! - The service has no conditional requests. What a change must not lose is leased, compared and
+//!   then changed (`lease`, X3); a new name is taken by a rename that refuses a taken one.
+//! - A change whose answer was lost is asked for by the file's number, which no other file gets
+//!   (`write`, `moving`); what cannot be asked so is left to the caller as an unknown outcome.
+//! - "Not found" is believed with a witness: the root directory's number (`share`, X1).
+//! - One request is made in `http`, repeated through `Attempts`; a future that is dropped leaves
+//!   at most what its last request did: leases and temporary files of it are taken back by a task.
+
+mod account;
+mod auth;
+mod change;
+mod entra;
+mod facts;
+mod fail;
+mod http;
+mod lease;
+mod listing;
+mod moving;
+mod name;
+mod posix;
+mod read;
+mod share;
+mod time;
+mod url;
+mod write;
+
+pub use account::Account;
+pub use entra::{AUTHORITY, Entra, Identity, MACHINE};
+pub use posix::Defaults;
+
+use crate::{
+    Attrs, ByteStream, Expect, Limits, Metadata, NameRule, Page, PageToken, Remote, RemotePath,
+    Result, ShareIdentity, Source, Usage, Version,
+};
+use async_trait::async_trait;
+use http::Http;
+use share::Share;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The most entries that the service puts on a page.
+const PAGE_ENTRIES: usize = 5000;
+
+/// Which share, and how it is looked at.
+#[derive(Clone, Debug)]
+pub struct AzureConfig {
+    /// The storage account.
+    pub account: Account,
+    /// The share's name.
+    pub share: String,
+    /// The directory of it that is the root.
+    pub dir: RemotePath,
+    /// Owner and mode of what says nothing of them.
+    pub defaults: Defaults,
+    /// The identity that it must have (X1); `None`: the first one seen.
+    pub known: Option<ShareIdentity>,
+    /// Entries of a page, at most 5000.
+    pub page_entries: usize,
+}
+
+impl AzureConfig {
+    /// A whole share, any of that name.
+    pub fn new(account: Account, share: &str) -> AzureConfig {
+        AzureConfig {
+            account,
+            share: share.into(),
+            dir: RemotePath::root(),
+            defaults: Defaults::default(),
+            known: None,
+            page_entries: PAGE_ENTRIES,
+        }
+    }
+}
+
+/// An Azure file share, or a directory of one.
+pub struct AzureRemote {
+    limits: Limits,
+    share: Arc<Share>,
+}
+
+impl AzureRemote {
+    /// The way to a share; nothing is asked yet.
+    pub fn new(config: AzureConfig) -> Result<AzureRemote> {
+        let AzureConfig { account, share, dir, defaults, known, page_entries } = config;
+        let page_entries = page_entries.clamp(1, PAGE_ENTRIES);
+        let limits = Limits {
+            part_bytes: write::PART_BYTES,
+            page_entries,
+            names: NameRule::Windows,
+            name_bytes_max: name::NAME_BYTES_MAX,
+            case_sensitive: false,
+            has_modes: true,
+            has_symlinks: true,
+            has_xattrs: false,
+            exchange: true,
+        };
+        let http = Http::new(account, &share, &dir, None)?;
+        let share = Share::new(http, (share, dir), defaults, page_entries, known);
+        Ok(AzureRemote { limits, share: Arc::new(share) })
+    }
+}
+
+#[async_trait]
+impl Remote for AzureRemote {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    async fn identity(&self) -> Result<ShareIdentity> {
+        self.share.identity().await
+    }
+
+    async fn stat(&self, path: &RemotePath) -> Result<Metadata> {
+        let facts = self.share.look("stat", path).await?;
+        if facts.is_leased {
+            self.share.let_go(path, &facts).await;
+        }
+        Ok(self.share.metadata(&facts))
+    }
+
+    async fn list(&self, dir: &RemotePath, after: Option<PageToken>) -> Result<Page> {
+        self.share.list(dir, after).await
+    }
+
+    async fn read(
+        &self,
+        path: &RemotePath,
+        range: Range<u64>,
+        version: &Version,
+    ) -> Result<ByteStream> {
+        read::read(&self.share, path, range, version).await
+    }
+
+    async fn replace(
+        &self,
+        path: &RemotePath,
+        source: Arc<dyn Source>,
+        expect: Expect,
+        temp: &[u8],
+    ) -> Result<Metadata> {
+        write::replace(&self.share, path, &*source, expect, temp).await
+    }
+
+    async fn rename(
+        &self,
+        from: &RemotePath,
+        version: &Version,
+        to: &RemotePath,
+        expect: Expect,
+    ) -> Result<Metadata> {
+        moving::rename(&self.share, from, version, to, expect).await
+    }
+
+    async fn remove(&self, path: &RemotePath, expect: Expect) -> Result<()> {
+        change::remove(&self.share, path, expect).await
+    }
+
+    async fn set_attrs(
+        &self,
+        path: &RemotePath,
+        version: &Version,
+        attrs: &Attrs,
+    ) -> Result<Metadata> {
+        change::set_attrs(&self.share, path, version, attrs).await
+    }
+
+    async fn create_dir(&self, path: &RemotePath, attrs: &Attrs) -> Result<Metadata> {
+        change::create_dir(&self.share, path, attrs).await
+    }
+
+    async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata> {
+        change::symlink(&self.share, path, target, attrs).await
+    }
+
+    async fn usage(&self) -> Result<Usage> {
+        self.share.usage().await
+    }
+}

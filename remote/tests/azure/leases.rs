@@ -1,0 +1,246 @@
+//! Exclusion: races of sites and outsiders, and leases that outlive whoever took them (X3).
+
+use crate::harness::{SHARE, Server, failed, replace, temp};
+use crate::suite::{Share, path, pattern, put, version};
+use azure_files_emulator::{Fault, LeaseState, Operation, Rule, Sharing};
+use covefs_remote::{Attrs, ErrorKind, Expect};
+use std::time::Duration;
+
+/// Long enough for an edit in between, short enough to be waited for.
+const GAP: Duration = Duration::from_millis(300);
+
+/// An outsider's edit after the first look and before the lease: it is seen, and stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_between_look_and_lease_is_not_lost() {
+    for what in ["replace", "remove", "rename over"] {
+        let server = Server::start();
+        let share = server.share();
+        let base = put(&share, "f", b"seen").await.version;
+        let other = put(&share, "other", b"o").await.version;
+        let acquire = match what {
+            // Its own lease is taken first.
+            "rename over" => Rule::new(Fault::Delay(GAP)).on(Operation::LeaseFile).path("docs/f"),
+            _ => Rule::new(Fault::Delay(GAP)).on(Operation::LeaseFile),
+        };
+        let delay = server.fault(acquire.times(1));
+        let change = {
+            let share = share.clone();
+            tokio::spawn(async move {
+                match what {
+                    "replace" => {
+                        let expect = Expect::Version(base);
+                        replace(&share, "f", b"ours", expect, &temp(1, 1)).await.map(drop)
+                    }
+                    "remove" => share.remove(&path("f"), Expect::Version(base)).await,
+                    _ => {
+                        let expect = Expect::Version(base);
+                        share.rename(&path("other"), &other, &path("f"), expect).await.map(drop)
+                    }
+                }
+            })
+        };
+        server.befallen(delay).await;
+        server.emulator.write(SHARE, "f", b"theirs");
+        let error = failed(change.await.unwrap());
+        assert_eq!(error.kind, ErrorKind::VersionChanged, "{what}: {error}");
+        assert_eq!(server.read("f").unwrap(), b"theirs", "{what}");
+        assert_eq!(server.read("other").unwrap(), b"o", "{what}");
+        server.assert_clean().await;
+    }
+}
+
+/// Sites that do not know of each other want the same version: one wins each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_sites_exactly_one_replaces() {
+    let server = Server::start();
+    let sites: Vec<Share> = (0..3).map(|_| server.share()).collect();
+    for round in 0..8 {
+        let base = put(&sites[0], "f", &[round]).await.version;
+        let tasks: Vec<_> = (1..)
+            .zip(&sites)
+            .map(|(site, share)| {
+                let share = share.clone();
+                tokio::spawn(async move {
+                    let bytes = [round, site as u8];
+                    let temp = temp(site, u64::from(round));
+                    replace(&share, "f", &bytes, Expect::Version(base), &temp).await
+                })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for (site, task) in (1..).zip(tasks) {
+            match task.await.unwrap() {
+                Ok(_) => winners.push(site),
+                Err(error) => assert!(
+                    matches!(error.kind, ErrorKind::VersionChanged | ErrorKind::Busy),
+                    "{error}"
+                ),
+            }
+        }
+        assert_eq!(winners.len(), 1, "round {round}: {winners:?}");
+        assert_eq!(server.read("f").unwrap(), [round, winners[0]]);
+        server.assert_clean().await;
+    }
+}
+
+/// While one site compares and renames, no other client can write, however often it tries.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_writes_between_compare_and_rename() {
+    let server = Server::start();
+    let ours = server.share();
+    let base = put(&ours, "f", b"seen").await.version;
+    // Longer than others try.
+    let delay = Rule::new(Fault::Delay(8 * GAP)).on(Operation::RenameFile).times(1);
+    let delay = server.fault(delay);
+    let change = {
+        let share = ours.clone();
+        tokio::spawn(async move {
+            replace(&share, "f", b"ours", Expect::Version(base), &temp(1, 1)).await
+        })
+    };
+    server.befallen(delay).await;
+    let theirs = [server.share(), server.share(), server.share()];
+    let closed = Attrs { mode: Some(0), ..Attrs::default() };
+    let (at, to) = (path("f"), path("g"));
+    let (removed, set, moved) = tokio::join!(
+        theirs[0].remove(&at, Expect::Any),
+        theirs[1].set_attrs(&at, &base, &closed),
+        theirs[2].rename(&at, &base, &to, Expect::Absent),
+    );
+    for outcome in [removed.err(), set.err(), moved.err()] {
+        let error = outcome.unwrap();
+        assert_eq!(error.kind, ErrorKind::Busy, "{error}");
+        assert!(error.to_string().contains("another client holds a lease"), "{error}");
+    }
+    let now = change.await.unwrap().unwrap().version;
+    assert_eq!(version(&theirs[0], "f").await, now);
+    assert_eq!(server.read("f").unwrap(), b"ours");
+}
+
+/// Leaves the lease of `f` with a site that was killed while it replaced it.
+fn kill_in_the_middle(server: &Server, site: u64) {
+    let rule = server.fault(Rule::busy(None).on(Operation::RenameFile));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let share = server.share();
+    runtime.spawn(async move {
+        let base = version(&share, "f").await;
+        let _ = replace(&share, "f", b"lost", Expect::Version(base), &temp(site, 1)).await;
+    });
+    runtime.block_on(server.befallen(rule));
+    // As a kill does: nothing that runs comes to its end.
+    runtime.shutdown_background();
+    server.emulator.faults().remove(rule);
+    let entry = server.emulator.stat(SHARE, "f").unwrap();
+    assert!(matches!(entry.lease, LeaseState::Leased(_)), "{entry:?}");
+}
+
+#[test]
+fn a_killed_site_goes_on_with_its_own_lease() {
+    // rule X3; DESIGN.md section 9, 7
+    for next in ["replace", "remove", "rename", "set", "look"] {
+        let server = Server::start();
+        server.emulator.write(SHARE, "f", b"old");
+        kill_in_the_middle(&server, 1);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let other = server.share();
+            let base = version(&other, "f").await;
+            let theirs = replace(&other, "f", b"x", Expect::Version(base), &temp(2, 1)).await;
+            assert_eq!(failed(theirs).kind, ErrorKind::Busy);
+            let again = server.share();
+            // What a start does with the temporary names in the journal.
+            let left = format!(".~covefs-{:016x}-1", 1);
+            let _ = again.remove(&path(&left), Expect::Any).await;
+            match next {
+                "replace" => {
+                    let expect = Expect::Version(base);
+                    replace(&again, "f", b"new", expect, &temp(1, 2)).await.unwrap();
+                }
+                "remove" => again.remove(&path("f"), Expect::Version(base)).await.unwrap(),
+                "rename" => {
+                    again.rename(&path("f"), &base, &path("g"), Expect::Absent).await.unwrap();
+                }
+                "set" => {
+                    let attrs = Attrs { mode: Some(0o600), ..Attrs::default() };
+                    again.set_attrs(&path("f"), &base, &attrs).await.unwrap();
+                }
+                _ => {
+                    again.stat(&path("f")).await.unwrap();
+                }
+            }
+            server.assert_clean().await;
+        });
+    }
+}
+
+/// What another site left is cleared away without taking its leases for ours.
+#[test]
+fn a_stranger_s_leftover_makes_nobody_its_owner() {
+    let server = Server::start();
+    server.emulator.write(SHARE, "f", b"old");
+    kill_in_the_middle(&server, 1);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let share = server.share();
+        let left = format!(".~covefs-{:016x}-1", 1);
+        let abandoned = version(&share, &left).await;
+        share.remove(&path(&left), Expect::Version(abandoned)).await.unwrap();
+        let held = share.remove(&path("f"), Expect::Any).await;
+        assert_eq!(failed(held).kind, ErrorKind::Busy);
+        assert_eq!(server.read("f").unwrap(), b"old");
+    });
+}
+
+/// A caller that gives up leaves nothing locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_dropped_lets_go() {
+    let server = Server::start();
+    let share = server.share();
+    let base = put(&share, "f", b"old").await.version;
+    let storm = server.fault(Rule::busy(None).on(Operation::RenameFile));
+    let change = {
+        let share = share.clone();
+        tokio::spawn(async move {
+            replace(&share, "f", b"new", Expect::Version(base), &temp(1, 1)).await
+        })
+    };
+    server.befallen(storm).await;
+    change.abort();
+    assert!(change.await.unwrap_err().is_cancelled());
+    server.emulator.faults().clear();
+    server.assert_clean().await;
+    assert_eq!(server.read("f").unwrap(), b"old");
+}
+
+/// What a person broke, or another client holds, is neither guessed nor taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_others_are_respected_and_broken_ones_taken() {
+    let server = Server::start();
+    let share = server.share();
+    let base = put(&share, "f", b"old").await.version;
+    server.emulator.lease(SHARE, "f").unwrap();
+    let held = replace(&share, "f", b"new", Expect::Version(base), &temp(1, 1)).await;
+    assert_eq!(failed(held).kind, ErrorKind::Busy);
+    assert_eq!(failed(share.remove(&path("f"), Expect::Any).await).kind, ErrorKind::Busy);
+    // It can be read all the time.
+    assert_eq!(crate::suite::get(&share, "f").await, b"old");
+    assert!(server.emulator.break_lease(SHARE, "f"));
+    replace(&share, "f", b"new", Expect::Version(base), &temp(1, 2)).await.unwrap();
+    server.assert_clean().await;
+}
+
+/// A file that a program on Windows has open is left alone, and replaced when it is closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_file_is_busy_until_it_is_closed() {
+    let server = Server::start();
+    let share = server.share();
+    let base = put(&share, "f", &pattern(100, 1)).await.version;
+    let handle = server.emulator.open_handle(SHARE, "f", Sharing::default());
+    let held = replace(&share, "f", b"new", Expect::Version(base), &temp(1, 1)).await;
+    assert_eq!(failed(held).kind, ErrorKind::Busy);
+    assert_eq!(failed(share.remove(&path("f"), Expect::Any).await).kind, ErrorKind::Busy);
+    assert!(server.read("f").unwrap() == pattern(100, 1));
+    assert!(server.emulator.close_handle(SHARE, handle));
+    replace(&share, "f", b"new", Expect::Version(base), &temp(1, 2)).await.unwrap();
+    server.assert_clean().await;
+}
