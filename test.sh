@@ -97,6 +97,7 @@ step() {
   if [ "$result" = 124 ] || [ "$result" = 137 ]; then echo "  ended after its $limit s"; fi
   if [ "$bad" != 0 ]; then
     echo "  exit code $result; all of it: $log"
+    grep -E -A 12 '^test .* FAILED$|panicked at' "$log" | head -n 120 | sed 's/^/  ! /'
     tail -n 120 "$log" | sed 's/^/  | /'
   fi
   return "$result"

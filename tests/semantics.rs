@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Drive, first_difference, pattern};
-use rustix::fs::{CWD, FallocateFlags, RenameFlags, XattrFlags};
+use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -173,6 +173,25 @@ fn open_with_truncate_and_exclusive_create() {
     drop(file);
     drive.drain_and_wipe();
     same(b"new", &drive.share.join("f"));
+}
+
+#[test]
+fn a_program_that_runs_is_not_overwritten() {
+    let mut drive = Drive::new("busy", &[]);
+    drive.start();
+    let path = drive.mnt.join("program");
+    fs::copy("/bin/sleep", &path).unwrap();
+    let expected = fs::read(&path).unwrap();
+    let mut running = Command::new(&path).arg("60").spawn().unwrap();
+    for mode in [OFlags::WRONLY, OFlags::RDWR | OFlags::TRUNC, OFlags::RDONLY | OFlags::TRUNC] {
+        fails(rustix::fs::open(&path, mode, Mode::empty()), Errno::TXTBSY);
+    }
+    assert_eq!(running.try_wait().unwrap(), None);
+    same(&expected, &path);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    drop(File::options().write(true).truncate(true).open(&path).unwrap());
+    assert_eq!(fs::metadata(&path).unwrap().len(), 0);
 }
 
 #[test]

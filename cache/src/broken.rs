@@ -4,14 +4,12 @@
 
 /// What is acknowledged is not journalled (J2).
 pub(crate) const JOURNAL: bool = cfg!(feature = "broken-journal");
-/// An upload replaces whatever the share has , seen or not (X1).
+/// An upload replaces whatever the share has, seen or not (X1).
 pub(crate) const VERSION_CHECK: bool = cfg!(feature = "broken-version-check");
 /// A share that does not answer counts as one that has nothing.
 pub(crate) const UNKNOWN_IS_GONE: bool = cfg!(feature = "broken-unknown-is-gone");
 /// The index learns of bytes that no fdatasync covers (D3).
 pub(crate) const PRESENT_UNSYNCED: bool = cfg!(feature = "broken-present-unsynced");
-/// Holes are made before their absence is durable (D3).
-pub(crate) const HOLE_FIRST: bool = cfg!(feature = "broken-hole-first");
 /// What is written while an upload runs counts as sent (S1).
 pub(crate) const WRITE_DURING_UPLOAD: bool = cfg!(feature = "broken-write-during-upload");
 /// A delete does not wait for the uploads acknowledged before it (S3).

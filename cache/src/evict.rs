@@ -8,7 +8,6 @@
 //! the content's lock (D2). Contents whose lock is held are skipped (E1).
 
 use crate::attr::{ContentId, Ino};
-use crate::broken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extents;
 use crate::file::File;
@@ -133,10 +132,8 @@ impl Vfs {
                 Record::Absent { content: file.id, epoch, ranges: ranges.collect() }
             })
             .collect();
-        if !broken::HOLE_FIRST {
-            self.journal.append_freeing(&records)?;
-            self.journal.sync()?;
-        }
+        self.journal.append_freeing(&records)?;
+        self.journal.sync()?;
         let mut freed = 0;
         for (file, extents) in going {
             {
@@ -151,9 +148,6 @@ impl Vfs {
                 self.index.apply(&ops)?;
             }
             self.unload_if_idle(&file);
-        }
-        if broken::HOLE_FIRST {
-            self.journal.append_freeing(&records)?;
         }
         Ok(freed)
     }

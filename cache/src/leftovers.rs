@@ -5,7 +5,6 @@
 //! back goes by age, and only by the share's own clock: a clock here that is wrong would take an upload
 //! under way for an old one. It is known from the first change of ours on.
 
-use crate::error::Result;
 use crate::journal::Record;
 use crate::limits;
 use crate::names::OUR_PREFIX;
@@ -45,7 +44,7 @@ impl Vfs {
     /// directories that it lies in are renamed.
     pub(crate) async fn remove_leftovers(&self, temps: &[RemotePath]) {
         for path in temps {
-            let removed = self.remote.remove(path, covefs_remote::Expect::Any).await;
+            let removed = self.remote.remove(path, Expect::Any).await;
             if removed.as_ref().is_err_and(|error| error.kind.is_transient()) {
                 continue;
             }
@@ -64,13 +63,13 @@ impl Vfs {
     }
 
     /// Removes an upload of some other site that was broken off a week ago, or longer.
-    pub(crate) fn remove_abandoned(&self, path: RemotePath, entry: &Metadata) -> Result<()> {
+    pub(crate) fn remove_abandoned(&self, path: RemotePath, entry: &Metadata) {
         let name = path.split().map(|(_, name)| name.to_vec()).unwrap_or_default();
         let temporary = name.starts_with(OUR_PREFIX) && !name.starts_with(MOVING);
         let old = || self.share_clock.age(entry).is_some_and(|age| age > limits::ABANDONED);
         let ours = || self.journal.live(|live| live.temps.contains(&path));
         if !temporary || entry.kind != Kind::File || self.config.read_only || !old() || ours() {
-            return Ok(());
+            return;
         }
         let (vfs, version) = (self.arc(), entry.version);
         self.spawn("remove what was abandoned", async move {
@@ -81,6 +80,5 @@ impl Vfs {
                 Err(error) => tracing::debug!(%error, "an abandoned upload stays"),
             }
         });
-        Ok(())
     }
 }

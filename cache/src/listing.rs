@@ -133,7 +133,7 @@ impl Vfs {
                     seen.insert(name.clone());
                     self.take(&mut tree, place, metadata, asked)?;
                 } else if let Some(path) = tree.remote_path_of(&place)? {
-                    self.remove_abandoned(path, metadata)?;
+                    self.remove_abandoned(path, metadata);
                 }
             }
         }

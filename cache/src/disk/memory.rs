@@ -56,6 +56,7 @@ impl MemoryDisk {
             ops_left: None,
             bytes_left: None,
             killed: false,
+            hides_holes: false,
         };
         MemoryDisk { state: Arc::new(Mutex::new(state)) }
     }
@@ -96,6 +97,11 @@ impl MemoryDisk {
     /// So many calls of this kind succeed, then one fails.
     pub fn fail_after(&self, op: DiskOp, skip: u64, kind: io::ErrorKind) {
         self.state().faults.push(Fault { op, skip, kind });
+    }
+
+    /// From now on it is a disk that cannot tell holes from data.
+    pub fn hide_holes(&self) {
+        self.state().hides_holes = true;
     }
 
     /// The process dies at its so-many-th change of the disk from now (0: the next one); from then
@@ -336,7 +342,11 @@ impl DiskFile for MemoryFile {
     }
 
     fn data_ranges(&self, within: Range<u64>) -> io::Result<RangeSet> {
-        self.on(None, |image, _| Ok(image.data_ranges(within)))
+        let hides = self.disk.state().hides_holes;
+        self.on(None, |image, _| match hides {
+            true => Ok(std::iter::once(within).collect()),
+            false => Ok(image.data_ranges(within)),
+        })
     }
 }
 

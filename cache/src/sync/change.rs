@@ -65,10 +65,7 @@ impl Vfs {
                 Ok(Outcome::Again)
             }
             // Whether it was made nobody knows: the next step asks first.
-            Err(error) if error.kind.is_transient() => {
-                self.reach.failed(error.kind);
-                Err(error.into())
-            }
+            Err(error) if error.kind.is_transient() => self.retry(error),
             Err(error) => {
                 self.was_not_made(node.ino)?;
                 self.resolve_creation(view, &place, &path, error).await
@@ -110,10 +107,7 @@ impl Vfs {
                 Ok(Outcome::Again)
             }
             // Whether it was made nobody knows: the next step asks first.
-            Err(error) if error.kind.is_transient() => {
-                self.reach.failed(error.kind);
-                Err(error.into())
-            }
+            Err(error) if error.kind.is_transient() => self.retry(error),
             Err(error) => self.resolve_move(view, &place, &from, &to, error).await,
         }
     }
@@ -134,10 +128,7 @@ impl Vfs {
                 self.moved_there(node, aside, &moved, None)?;
                 Ok(Outcome::Again)
             }
-            Err(error) if error.kind.is_transient() => {
-                self.reach.failed(error.kind);
-                Err(error.into())
-            }
+            Err(error) if error.kind.is_transient() => self.retry(error),
             Err(error) => {
                 self.was_not_made(node.ino)?;
                 self.resolve_lost(node, &from, error).await

@@ -53,11 +53,7 @@ impl Vfs {
         replaced: Option<&Node>,
     ) -> Result<()> {
         let mut tree = self.tree();
-        let mut node = match tree.get(before.ino)? {
-            Some(node) => node,
-            // Removed here meanwhile: the share has something to remove.
-            None => Node { place: None, content: None, ..before.clone() },
-        };
+        let mut node = since(&mut tree, before)?;
         let old = before.base.as_ref().map(|base| base.version);
         let mut version = metadata.version;
         let kept = old.is_none_or(|old| {
@@ -95,10 +91,7 @@ impl Vfs {
         replaced: Option<&Node>,
     ) -> Result<()> {
         let mut tree = self.tree();
-        let mut node = match tree.get(before.ino)? {
-            Some(node) => node,
-            None => Node { place: None, content: None, ..before.clone() },
-        };
+        let mut node = since(&mut tree, before)?;
         let old = node.base.as_ref().or(before.base.as_ref()).map(|base| base.version);
         let mut version = metadata.version;
         if let Some(old) = old
@@ -140,6 +133,12 @@ impl Vfs {
         let path = self.tree().remote_path_of(place)?;
         path.ok_or_else(|| Error::new(crate::error::ErrorKind::Stale, "find the share's path"))
     }
+}
+
+/// The node as it is now. Removed here meanwhile, it is what the share has to remove.
+fn since(tree: &mut Tree, before: &Node) -> Result<Node> {
+    let removed = || Node { place: None, content: None, ..before.clone() };
+    Ok(tree.get(before.ino)?.unwrap_or_else(removed))
 }
 
 /// Whether the share has a node where it had it before.

@@ -89,3 +89,26 @@ fn min_free_is_kept() {
     let left = rig.disk.space().unwrap().free;
     assert!(left + MIB / 4 >= free - taken, "{left} bytes are free");
 }
+
+/// rule D3: killed at any moment of an eviction, no hole is read as bytes, on a disk too that cannot tell
+/// the two apart.
+#[test]
+fn a_hole_is_made_after_its_absence_is_durable() {
+    let bytes = pattern(1, 300_000);
+    for ops in 0..8 {
+        let mut rig = Rig::with(&[("a", bytes.clone())]);
+        rig.disk.hide_holes();
+        rig.read("a").unwrap();
+        rig.pause(Duration::from_secs(5));
+        rig.settle().unwrap();
+        rig.index_is_durable();
+        rig.disk.kill_after_ops(ops);
+        let _ = rig.evict("a");
+        rig.stop();
+        rig.disk.crash();
+        // It has what was flushed, and nothing since.
+        (0..20).for_each(|seed| rig.index.lose_unflushed(seed));
+        rig.start();
+        assert!(rig.read("a").unwrap() == bytes, "killed at change {ops}: other bytes");
+    }
+}

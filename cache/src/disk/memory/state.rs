@@ -20,6 +20,8 @@ pub(super) struct State {
     pub ops_left: Option<u64>,
     pub bytes_left: Option<u64>,
     pub killed: bool,
+    /// It tells of no holes: all of a file counts as data.
+    pub hides_holes: bool,
 }
 
 #[derive(Clone)]

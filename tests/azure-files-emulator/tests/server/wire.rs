@@ -14,12 +14,11 @@ fn start() -> Emulator {
     emulator
 }
 
-/// What the server says to these bytes, after which the client sends nothing more.
+/// What the server says to these bytes, the last of which ask it to close the connection.
 fn say(emulator: &Emulator, text: &str) -> String {
     let mut stream = TcpStream::connect(emulator.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -49,7 +48,8 @@ fn a_put_says_how_long_its_body_is() {
     let emulator = start();
     let target = format!("/{}/docs/f?{}", emulator.account(), emulator.account_sas("rwdlc", 60));
     let head = "Host: x\r\nx-ms-version: 2025-01-05\r\nx-ms-type: file\r\nx-ms-content-length: 4";
-    let answer = say(&emulator, &format!("PUT {target} HTTP/1.1\r\n{head}\r\n\r\n"));
+    let put = format!("PUT {target} HTTP/1.1\r\n{head}\r\nConnection: close\r\n\r\n");
+    let answer = say(&emulator, &put);
     assert!(answer.starts_with("HTTP/1.1 411 "), "{answer}");
     assert!(answer.contains("<Code>MissingContentLengthHeader</Code>"), "{answer}");
 }
@@ -59,8 +59,9 @@ fn a_connection_carries_many_requests() {
     let emulator = start();
     let target =
         format!("/{}/docs?restype=share&{}", emulator.account(), emulator.account_sas("r", 60));
-    let one = format!("GET {target} HTTP/1.1\r\nHost: x\r\nx-ms-version: 2025-01-05\r\n\r\n");
-    let answer = say(&emulator, &one.repeat(3));
+    let one = format!("GET {target} HTTP/1.1\r\nHost: x\r\nx-ms-version: 2025-01-05\r\n");
+    let last = format!("{one}Connection: close\r\n\r\n");
+    let answer = say(&emulator, &(format!("{one}\r\n").repeat(2) + &last));
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 3, "{answer}");
     assert_eq!((emulator.connections(), emulator.count(Operation::GetShareProperties)), (1, 3));
 }
