@@ -94,6 +94,9 @@ step() {
   passed=$((passed + ok))
   failed=$((failed + bad))
   printf '%-32s %5d passed %3d failed %5d s\n' "$name" "$ok" "$bad" $((SECONDS - begin))
+  # What passed only because it could not run here.
+  grep -ao 'NOT RUN: .*' "$log" | sed -E 's/^NOT RUN: [^ ]+: //' | sort | uniq -c |
+    sed -E 's/^ *([0-9]+) (.*)/  NOT RUN: \1 tests: \2/'
   if [ "$result" = 124 ] || [ "$result" = 137 ]; then echo "  ended after its $limit s"; fi
   if [ "$bad" != 0 ]; then
     echo "  exit code $result; all of it: $log"
