@@ -6,12 +6,14 @@
 
 use crate::attr::{ContentId, Ino, Notice};
 use crate::error::{Error, ErrorKind, Result, is_gone};
+use crate::limits;
 use crate::names::OUR_PREFIX;
 use crate::node::{Base, DirtyAttrs, Node, Place};
 use crate::paths::Hold;
 use crate::tree::{DirInfo, Tree};
 use crate::vfs::Vfs;
 use covefs_remote::{Existence, Kind, Metadata, Remote, RemotePath, Version};
+use futures_util::stream::{self, StreamExt};
 use std::collections::HashSet;
 use tokio::time::Instant;
 
@@ -52,7 +54,7 @@ impl Vfs {
         let Some((path, asked, _still)) = self.still_path(dir).await? else { return Ok(()) };
         let began = Instant::now();
         let mut entries = Vec::new();
-        let mut pages = 0;
+        let (mut pages, mut one_moment) = (0, true);
         let mut after = None;
         loop {
             let page = match self.remote.list(&path, after).await {
@@ -75,21 +77,30 @@ impl Vfs {
             };
             entries.extend(page.entries);
             pages += 1;
+            one_moment &= page.one_moment;
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        // Of several pages a name may have slipped between two: gone only by its own word (X1).
-        let unsure = if pages > 1 { self.unseen(dir, &entries)? } else { Vec::new() };
+        // Of several pages, or moments, a name may have slipped between two: gone only by its own
+        // word (X1).
+        let is_sure = pages == 1 && one_moment;
+        let unsure = if is_sure { Vec::new() } else { self.unseen(dir, &entries)? };
         let mut kept = HashSet::new();
-        for name in unsure {
-            match self.remote.stat(&path.join(&name)).await {
+        let asked_for = stream::iter(unsure).map(|name| async {
+            let found = self.remote.stat(&path.join(&name)).await;
+            (name, found)
+        });
+        let mut asked_for = asked_for.buffer_unordered(limits::STATS);
+        while let Some((name, found)) = asked_for.next().await {
+            match found {
                 Ok(metadata) => entries.push((name, metadata)),
                 Err(error) if is_gone(&error) => {}
                 Err(_) => drop(kept.insert(name)),
             }
         }
+        drop(asked_for);
         let took = began.elapsed();
         let info = DirInfo { verified: Some(began), took, big: pages > 1, failed: None };
         self.believe_since(began)?;

@@ -215,7 +215,7 @@ impl Remote for LocalRemote {
         };
         let (entries, rest) =
             self.disk.enter("list", dir, |view, dir| list::list(view, dir, after)).await?;
-        Ok(Page { entries, next: rest.map(|rest| PageToken(Arc::new(rest))) })
+        Ok(Page { entries, next: rest.map(|rest| PageToken(Arc::new(rest))), one_moment: true })
     }
 
     async fn read(

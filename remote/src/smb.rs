@@ -12,6 +12,7 @@
 mod change;
 mod facts;
 mod fail;
+mod list;
 mod look;
 mod mfsymlink;
 mod name;
@@ -30,7 +31,7 @@ use crate::{
 use async_trait::async_trait;
 use change::Rename;
 use fail::{Fail, Outcome};
-use look::Rest;
+use list::Rest;
 use session::Session;
 use std::fmt;
 use std::ops::Range;
@@ -79,6 +80,8 @@ pub struct SmbConfig {
     pub known: Option<ShareIdentity>,
     /// Whether to encrypt where the server does not ask for it, and to refuse one that cannot.
     pub encrypt: bool,
+    /// Whether nothing is to be changed there, not even for good order.
+    pub read_only: bool,
     /// Entries of a page.
     pub page_entries: usize,
 }
@@ -95,6 +98,7 @@ impl SmbConfig {
             defaults: Defaults::default(),
             known: None,
             encrypt: false,
+            read_only: false,
             page_entries: PAGE_ENTRIES,
         }
     }
@@ -168,15 +172,15 @@ impl Remote for SmbRemote {
                     let link = self.session.link().await?;
                     self.session.entries(&link, dir).await
                 };
-                let entries = asked.await.map_err(|fail: Fail| fail.into_error("list", dir))?;
-                Rest { entries: Arc::new(entries), at: 0 }
+                asked.await.map_err(|fail: Fail| fail.into_error("list", dir))?
             }
         };
         let end = rest.entries.len().min(rest.at + self.limits.page_entries);
         let entries = rest.entries[rest.at..end].to_vec();
         rest.at = end;
+        let one_moment = rest.one_moment;
         let next = (end < rest.entries.len()).then(|| PageToken(Arc::new(rest)));
-        Ok(Page { entries, next })
+        Ok(Page { entries, next, one_moment })
     }
 
     async fn read(

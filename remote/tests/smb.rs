@@ -2,6 +2,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
+#[path = "smb/cuts.rs"]
+mod cuts;
 #[path = "smb/kept.rs"]
 mod kept;
 #[path = "smb/lost.rs"]

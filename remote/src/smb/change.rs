@@ -122,7 +122,7 @@ async fn check_target(
     match (moved.is_dir(), target.is_dir()) {
         (false, true) => Err(ErrorKind::IsADirectory.into()),
         (true, false) => Err(ErrorKind::NotADirectory.into()),
-        (true, true) if !session.entries(link, to).await?.is_empty() => {
+        (true, true) if !session.entries(link, to).await?.entries.is_empty() => {
             Err(ErrorKind::NotEmpty.into())
         }
         (true, true) | (false, false) => Ok(()),

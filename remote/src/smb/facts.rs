@@ -116,6 +116,18 @@ impl Facts {
         if is_dotted { kept & !HIDDEN } else { kept }
     }
 
+    /// Whether both times it was the same directory with the same last change.
+    pub(super) fn same_change(&self, other: &Facts) -> bool {
+        let mark = |facts: &Facts| (facts.id, facts.mtime, facts.ctime);
+        mark(self) == mark(other)
+    }
+
+    /// Whether its last change is old enough that another one from `now` on, by the server's clock,
+    /// has another time.
+    pub(super) fn is_settled(&self, now: i64) -> bool {
+        now.saturating_sub(self.mtime.max(self.ctime)) >= GRAIN_TICKS
+    }
+
     pub(super) fn is_dir(&self) -> bool {
         self.attributes & DIRECTORY != 0
     }

@@ -1,35 +1,32 @@
-//! Looking at entries: stat, listings, the share's identity and its space.
+//! Looking at entries: stat, the share's identity and its space.
 //!
 //! "Not found" is believed only when the root is still the one that was opened, no file stands
 //! where a directory is needed, and the entry does not stand aside while another takes its name.
+//! A file that is replaced again and again may slip from look to look: so the directory has to
+//! stand still meanwhile, or the looks are repeated.
 
 use super::facts::Facts;
 use super::fail::{Fail, Outcome};
 use super::mfsymlink;
 use super::name;
+use super::place;
 use super::session::{Link, Session};
 use super::wire::{self, CHAINED, Open, access, options};
+use crate::prng::Prng;
 use crate::{ErrorKind, Metadata, RemotePath, ShareIdentity, Usage};
-use futures_util::stream::{self, StreamExt};
-use smb2::msg::directory_info::{DirectoryInfoEntry, parse_entries};
-use smb2::msg::query_directory::{
-    FileInformationClass, QueryDirectoryFlags, QueryDirectoryRequest, QueryDirectoryResponse,
-};
 use smb2::msg::query_info::InfoType;
-use smb2::pack::{ReadCursor, Unpack};
-use smb2::types::Command;
+use smb2::pack::ReadCursor;
 use smb2::types::status::NtStatus;
-use std::collections::HashSet;
 use std::sync::Arc;
-
-/// Bytes of names in one answer.
-const LIST_BYTES: u32 = 256 << 10;
-
-/// Symlinks of a listing that are read at a time.
-const LINKS_AT_ONCE: usize = 32;
+use std::time::Duration;
 
 /// Looks at a name whose file comes and goes.
 const LOOKS_MAX: usize = 4;
+
+/// Looks for a missing name in a directory that does not stand still, and what is between two: of
+/// chance length, so that they do not keep step with whoever replaces it.
+const ABSENCES_MAX: usize = 6;
+const WAIT: Duration = Duration::from_millis(12);
 
 const FS_VOLUME: u8 = 1;
 const FS_FULL_SIZE: u8 = 7;
@@ -42,11 +39,13 @@ pub(super) struct Seen {
     pub(super) target: Option<Vec<u8>>,
 }
 
-/// Entries of a listing that were not handed out yet.
-#[derive(Clone)]
-pub(super) struct Rest {
-    pub(super) entries: Arc<Vec<(Vec<u8>, Metadata)>>,
-    pub(super) at: usize,
+/// What was looked for, or what its absence says; other failures say nothing of it.
+pub(super) fn there<T>(looked: Outcome<T>) -> Outcome<Result<T, Fail>> {
+    match looked {
+        Err(gone) if gone.kind == ErrorKind::NotFound => Ok(Err(gone)),
+        Err(other) => Err(other),
+        Ok(there) => Ok(Ok(there)),
+    }
 }
 
 /// What moves faster than we look is there, somewhere.
@@ -104,7 +103,12 @@ impl Session {
         for _ in 0..LOOKS_MAX {
             match seen {
                 Err(fail) if fail.kind == ErrorKind::NotFound => {
-                    let there = self.missing(link, path, fail).await?;
+                    let mut there = self.missing(link, path, fail).await?;
+                    if there != *path && !self.config.read_only {
+                        // Left there by a site that was killed; who is at it, holds it.
+                        let put_back = place::put_back(self, link, path).await;
+                        there = if put_back.is_ok() { path.clone() } else { there };
+                    }
                     seen = self.look_at(link, &there).await;
                     if let Ok(seen) = &mut seen
                         && there != *path
@@ -116,6 +120,14 @@ impl Session {
             }
         }
         seen.map_err(moves)
+    }
+
+    /// Whether nothing is at `path` or aside, as far as one look tells: enough to begin with.
+    pub(super) async fn seems_free(&self, link: &Arc<Link>, path: &RemotePath) -> Outcome<bool> {
+        let aside = name::aside(path).ok_or(ErrorKind::IsADirectory)?;
+        let looks =
+            tokio::join!(look_plain_at(self, link, path), look_plain_at(self, link, &aside));
+        Ok(there(looks.0)?.is_err() && there(looks.1)?.is_err())
     }
 
     /// The same of nothing but this name.
@@ -142,21 +154,11 @@ impl Session {
         let Some(aside) = name::aside(path).filter(|aside| self.wire(aside).is_ok()) else {
             return Err(fail);
         };
-        // In this order: what was put in place meanwhile is not aside any more.
-        let looks = async {
-            match look_plain_at(self, link, &aside).await {
-                Ok(_) => Ok(aside),
-                Err(gone) if gone.kind == ErrorKind::NotFound => {
-                    look_plain_at(self, link, path).await.map(|_| path.clone())
-                }
-                Err(other) => Err(other),
-            }
-        };
-        let (witness, there) = tokio::join!(self.witness(link), looks);
+        let (witness, there) = tokio::join!(self.witness(link), self.nowhere(link, path, &aside));
         witness?;
-        let fail = match there {
-            Err(gone) if gone.kind == ErrorKind::NotFound => gone,
-            there => return there,
+        let fail = match there? {
+            Ok(there) => return Ok(there),
+            Err(gone) => gone,
         };
         if fail.is(NtStatus::OBJECT_NAME_NOT_FOUND) {
             return Err(fail);
@@ -173,50 +175,37 @@ impl Session {
         Err(fail)
     }
 
-    /// All entries of a directory.
-    pub(super) async fn entries(
+    /// Looks for a missing file until it is certain that it is neither at its name nor aside: `Ok`
+    /// where it is, else what its absence says.
+    async fn nowhere(
         &self,
         link: &Arc<Link>,
-        dir: &RemotePath,
-    ) -> Outcome<Vec<(Vec<u8>, Metadata)>> {
-        let wire = self.wire(dir)?;
-        let (listed, witness) = tokio::join!(list(link, &wire), self.witness(link));
-        let listed = match listed {
-            Ok(listed) => listed,
-            Err(fail) if fail.kind == ErrorKind::NotFound => {
-                // Directories do not stand aside for long: nobody lists one there.
-                self.missing(link, dir, fail).await?;
-                return Err(ErrorKind::Busy.into());
+        path: &RemotePath,
+        aside: &RemotePath,
+    ) -> Outcome<Result<RemotePath, Fail>> {
+        let dir = path.split().map_or_else(RemotePath::root, |(dir, _)| dir);
+        let mut prng = Prng::unseeded();
+        let mut now = link.now();
+        let mut before = there(look_plain_at(self, link, &dir).await)?;
+        for looks in 1.. {
+            let (found_aside, found) =
+                tokio::join!(look_plain_at(self, link, aside), look_plain_at(self, link, path));
+            let after = there(look_plain_at(self, link, &dir).await)?;
+            let is_certain = match (&before, &after) {
+                (Ok(before), Ok(after)) => before.same_change(after) && before.is_settled(now),
+                (before, after) => before.is_err() && after.is_err(),
+            };
+            match (there(found)?, there(found_aside)?) {
+                (Ok(_), _) => return Ok(Ok(path.clone())),
+                (_, Ok(_)) => return Ok(Ok(aside.clone())),
+                (Err(gone), _) if is_certain || looks == ABSENCES_MAX => return Ok(Err(gone)),
+                _ => {}
             }
-            Err(fail) => return Err(fail),
-        };
-        witness?;
-        let mut found: Vec<(Vec<u8>, Facts, String)> = Vec::with_capacity(listed.len());
-        for entry in listed {
-            let name = name::from_wire(&entry.file_name);
-            if name != b"." && name != b".." {
-                found.push((name, Facts::of_entry(&entry), entry.file_name));
-            }
+            let wait = prng.below(WAIT.as_nanos() as u64 + 1);
+            tokio::time::sleep(Duration::from_nanos(wait)).await;
+            (now, before) = (link.now(), after);
         }
-        show_what_stands_aside(&mut found);
-        let seen = stream::iter(found).map(|(name, facts, file_name)| {
-            let below = if wire.is_empty() { file_name } else { format!("{wire}\\{file_name}") };
-            async move {
-                if !mfsymlink::may_be(facts.is_dir(), facts.size) {
-                    return Ok((name, Seen { facts, target: None }));
-                }
-                match look_inside(link, &below, facts.clone()).await {
-                    Err(fail) if fail.kind == ErrorKind::NotFound => {
-                        Ok((name, Seen { facts, target: None }))
-                    }
-                    seen => seen.map(|seen| (name, seen)),
-                }
-            }
-        });
-        let seen: Vec<Outcome<(Vec<u8>, Seen)>> = seen.buffered(LINKS_AT_ONCE).collect().await;
-        seen.into_iter()
-            .map(|seen| seen.map(|(name, seen)| (name, self.metadata(link, &seen))))
-            .collect()
+        Err(ErrorKind::Busy.into())
     }
 
     /// Size and free space.
@@ -244,24 +233,7 @@ impl Session {
     }
 }
 
-/// A file that stands aside is listed under its own name while nothing else has it: to everybody
-/// else the instant without it never was.
-fn show_what_stands_aside(found: &mut [(Vec<u8>, Facts, String)]) {
-    let fold = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
-    if found.iter().all(|(name, ..)| name::is_aside_of(name).is_none()) {
-        return;
-    }
-    let present: HashSet<String> = found.iter().map(|(name, ..)| fold(name)).collect();
-    for (name, facts, _) in found.iter_mut() {
-        let own = name::is_aside_of(name).map(<[u8]>::to_vec);
-        // The name on the wire stays: that is where the file is.
-        if let Some(own) = own.filter(|own| !present.contains(&fold(own)) && !facts.is_dir()) {
-            (*name, *facts) = (own, facts.clone().shown());
-        }
-    }
-}
-
-async fn look_plain_at(session: &Session, link: &Arc<Link>, path: &RemotePath) -> Outcome<Facts> {
+pub(super) async fn look_plain_at(session: &Session, link: &Arc<Link>, path: &RemotePath) -> Outcome<Facts> {
     look_plain(link, &session.wire(path)?).await
 }
 
@@ -274,7 +246,7 @@ pub(super) async fn look_plain(link: &Arc<Link>, wire: &str) -> Outcome<Facts> {
 }
 
 /// Finds out whether a file of that size is a symlink.
-async fn look_inside(link: &Arc<Link>, wire: &str, facts: Facts) -> Outcome<Seen> {
+pub(super) async fn look_inside(link: &Arc<Link>, wire: &str, facts: Facts) -> Outcome<Seen> {
     let ops = vec![
         Open::existing(access::READ | access::READ_ATTRIBUTES).op(wire),
         wire::query(CHAINED),
@@ -295,64 +267,4 @@ async fn look_inside(link: &Arc<Link>, wire: &str, facts: Facts) -> Outcome<Seen
         false => None,
     };
     Ok(Seen { facts, target })
-}
-
-/// One directory, in as many answers as it takes.
-async fn list(link: &Arc<Link>, wire: &str) -> Outcome<Vec<DirectoryInfoEntry>> {
-    const CLASS: FileInformationClass = FileInformationClass::FileIdBothDirectoryInformation;
-    let ask = |file_id, flags| {
-        let body = QueryDirectoryRequest {
-            file_information_class: CLASS,
-            flags: QueryDirectoryFlags(flags),
-            file_index: 0,
-            file_id,
-            output_buffer_length: LIST_BYTES,
-            file_name: "*".into(),
-        };
-        wire::other(Command::QueryDirectory, body, LIST_BYTES)
-    };
-    let open = Open {
-        options: options::DIRECTORY,
-        ..Open::existing(access::READ | access::READ_ATTRIBUTES)
-    };
-    let first = vec![open.op(wire), ask(CHAINED, QueryDirectoryFlags::RESTART_SCANS)];
-    let mut answers = link.ask(first).await?;
-    answers.done(0)?;
-    let handle = answers.handle.take().ok_or(ErrorKind::Protocol)?;
-    let mut entries = Vec::new();
-    let mut at = 1;
-    loop {
-        let body = match answers.body(at) {
-            Err(fail) if fail.is(NtStatus::NO_MORE_FILES) => break,
-            body => body?,
-        };
-        let answer = QueryDirectoryResponse::unpack(&mut ReadCursor::new(&body))?;
-        entries.extend(parse_entries(CLASS, &answer.output_buffer)?);
-        answers = handle.ask(vec![ask(handle.id, 0)]).await?;
-        at = 0;
-    }
-    drop(handle);
-    Ok(entries)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(name: &[u8], id: u64) -> (Vec<u8>, Facts, String) {
-        let mut bytes = [0; 72];
-        bytes[64] = id as u8;
-        (name.to_vec(), Facts::parse(&bytes).unwrap(), String::from_utf8_lossy(name).into_owned())
-    }
-
-    #[test]
-    fn what_stands_aside_is_listed_while_nothing_has_its_name() {
-        // rule X4
-        let mut found = vec![entry(b".~covefs-move-of-a", 1), entry(b"b", 2)];
-        show_what_stands_aside(&mut found);
-        assert_eq!((&found[0].0[..], found[0].1.id), (&b"a"[..], 1));
-        let mut found = vec![entry(b".~covefs-move-of-a", 1), entry(b"A", 2)];
-        show_what_stands_aside(&mut found);
-        assert_eq!(&found[0].0[..], b".~covefs-move-of-a");
-    }
 }

@@ -10,8 +10,10 @@ pub(super) const NAME_UNITS_MAX: usize = 255;
 /// Bytes of the longest name: a unit may take three of UTF-8.
 pub(super) const NAME_BYTES_MAX: usize = 3 * NAME_UNITS_MAX;
 
-/// A file that is being replaced stands under this and its own name (X2, X4).
+/// A file that is being replaced stands under this and its own name (X2, X4); one with a long
+/// name under its own name in a directory of that name.
 const ASIDE: &str = ".~covefs-move-of-";
+const HOLDER: &str = ".~covefs-move-in-";
 
 /// Reserved characters, and what stands for each of them.
 const MAPPED: [(char, char); 8] = [
@@ -84,23 +86,39 @@ pub(super) fn from_wire(name: &str) -> Vec<u8> {
     name.chars().map(plain).collect::<String>().into_bytes()
 }
 
-/// Where a file stands while another one takes its name. Known from the name alone: so whoever
-/// misses the file finds it.
+/// Where a file stands while another one takes its name. Known from the name alone, and the other
+/// way round: so whoever misses the file finds it, and whoever finds it knows what it is.
 pub(super) fn aside(path: &RemotePath) -> Option<RemotePath> {
     let (dir, name) = path.split()?;
+    if let Some(holder) = holder(path) {
+        return Some(holder.join(name));
+    }
+    Some(dir.join(&[ASIDE.as_bytes(), name].concat()))
+}
+
+/// The directory that a file with a long name stands aside in.
+pub(super) fn holder(path: &RemotePath) -> Option<RemotePath> {
+    let (dir, name) = path.split()?;
     let text = std::str::from_utf8(name).ok()?;
-    let long = format!("{ASIDE}{text}");
-    let fits = long.encode_utf16().count() <= NAME_UNITS_MAX;
+    if ASIDE.len() + text.encode_utf16().count() <= NAME_UNITS_MAX {
+        return None;
+    }
     // FNV: the same everywhere and for ever.
-    let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    let folded = text.to_lowercase();
+    let hash = folded.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
-    Some(dir.join(if fits { long } else { format!("{ASIDE}{hash:016x}") }.as_bytes()))
+    Some(dir.join(format!("{HOLDER}{hash:016x}").as_bytes()))
 }
 
 /// The name of the file that stands aside under `name`.
 pub(super) fn is_aside_of(name: &[u8]) -> Option<&[u8]> {
     name.strip_prefix(ASIDE.as_bytes()).filter(|name| !name.is_empty())
+}
+
+/// Whether files with long names stand aside in a directory of this name.
+pub(super) fn is_holder(name: &[u8]) -> bool {
+    name.starts_with(HOLDER.as_bytes())
 }
 
 #[cfg(test)]
@@ -139,9 +157,15 @@ mod tests {
         let path = RemotePath::parse(b"d/f.txt");
         let aside = aside(&path).unwrap();
         assert_eq!(aside.split().and_then(|(_, name)| is_aside_of(name)), Some(&b"f.txt"[..]));
-        let long = RemotePath::parse(&[b'n'; 255]);
-        let short = super::aside(&long).unwrap();
-        assert!(name_to_wire(short.as_bytes()).is_ok());
+        let fits = RemotePath::parse(&[b'n'; 238]);
+        let aside = super::aside(&fits).unwrap();
+        assert!(to_wire(&RemotePath::root(), &aside).is_ok() && holder(&fits).is_none());
+        let long = RemotePath::parse(&[b'n'; 239]);
+        let aside = super::aside(&long).unwrap();
+        assert!(to_wire(&RemotePath::root(), &aside).is_ok());
+        let (holder, name) = aside.split().unwrap();
+        assert_eq!((Some(&holder), name), (super::holder(&long).as_ref(), long.as_bytes()));
+        assert!(is_holder(holder.as_bytes()) && is_aside_of(holder.as_bytes()).is_none());
         assert_eq!(super::aside(&RemotePath::root()), None);
         assert_eq!(is_aside_of(b".~covefs-0123-1"), None);
     }

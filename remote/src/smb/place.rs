@@ -9,9 +9,13 @@
 //!   3        -      ours   -
 //! ```
 //!
-//! Cut off after 1, the next change of that name puts old back first. Cut off after 2, old stays
-//! aside until the next replacement of that name, which gives it a visible name beside it: whether
-//! all that was in it had been seen, nobody knows any more.
+//! No server puts one file over another that somebody holds open, and to close it first would let
+//! others write it unseen. So there is an instant without the name; 1 and 2 are on their way
+//! together, and between them is no more than the server's own time.
+//!
+//! Cut off after 1, whoever sees old aside puts it back: nobody holds it any more. Cut off after 2,
+//! old stays aside until the next replacement of that name, which gives it a visible name beside
+//! it: whether all that was in it had been seen, nobody knows any more.
 //!
 //! A change whose answer was lost is asked for by the file's number, over a new connection.
 
@@ -23,6 +27,7 @@ use super::wire::{self, Basic, CHAINED, Handle, Open, access, options, share};
 use super::{mfsymlink, name};
 use crate::prng::Prng;
 use crate::{ErrorKind, Expect, Metadata, RemotePath, Version};
+use smb2::msg::create::CreateDisposition;
 use smb2::types::status::NtStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,13 +214,46 @@ pub(super) async fn hold_at(
             if there == *path {
                 return hold(link, &wire).await.map_err(in_motion);
             }
-            let there = session.wire(&there)?;
-            let attributes = super::look::look_plain(link, &there).await.map_err(in_motion)?;
-            let attributes = attributes.shown().attributes;
-            move_to(link, &there, &wire, attributes).await.map_err(in_motion)?;
+            put_back(session, link, path).await.map_err(in_motion)?;
             hold(link, &wire).await.map_err(in_motion)
         }
         held => held,
+    }
+}
+
+/// Gives a file that stands aside its name back, if nobody is at it.
+pub(super) async fn put_back(
+    session: &Session,
+    link: &Arc<Link>,
+    path: &RemotePath,
+) -> Outcome<()> {
+    let aside = name::aside(path).ok_or(ErrorKind::IsADirectory)?;
+    let (wire, aside_wire) = (session.wire(path)?, session.wire(&aside)?);
+    let attributes = super::look::look_plain(link, &aside_wire).await?.shown().attributes;
+    move_to(link, &aside_wire, &wire, attributes).await?;
+    remove_holder(session, link, path).await;
+    Ok(())
+}
+
+/// Makes the directory that a file with a long name stands aside in.
+async fn make_holder(session: &Session, link: &Arc<Link>, path: &RemotePath) -> Outcome<()> {
+    let Some(holder) = name::holder(path) else { return Ok(()) };
+    let disposition = CreateDisposition::FileOpenIf;
+    let open = Open::new(access::READ_ATTRIBUTES, share::ALL, options::DIRECTORY);
+    let open = Open { disposition, ..open };
+    let made = link.ask(vec![open.op(&session.wire(&holder)?), wire::close(CHAINED)]).await;
+    made?.done(0).map_err(in_motion)
+}
+
+/// Removes it, unless another file stands there.
+async fn remove_holder(session: &Session, link: &Arc<Link>, path: &RemotePath) {
+    let Some(holder) = name::holder(path) else { return };
+    let removed = async {
+        let (held, facts) = hold(link, &session.wire(&holder)?).await?;
+        discard(held, &facts).await
+    };
+    if let Err(fail) = removed.await {
+        tracing::debug!(%holder, kind = ?fail.kind, "it stays");
     }
 }
 
@@ -229,22 +267,25 @@ fn in_motion(fail: Fail) -> Fail {
 
 /// Moves what has the name `from` to a name that nothing has, and gives it these attributes.
 async fn move_to(link: &Arc<Link>, from: &str, to: &str, attributes: u32) -> Outcome<Facts> {
-    let wanted = access::DELETE | access::READ_ATTRIBUTES | access::WRITE_ATTRIBUTES;
-    let open = Open { options: options::NO_FOLLOW, ..Open::existing(wanted) };
-    let ops = vec![
-        open.op(from),
-        wire::rename(CHAINED, to, false),
-        wire::set_basic(CHAINED, Basic { attributes: noted(attributes), ..Basic::default() }),
-        wire::query(CHAINED),
-        wire::close(CHAINED),
-    ];
-    let mut answers = link.ask(ops).await?;
+    let mut answers = link.ask(moving(from, to, attributes)).await?;
     answers.done(0)?;
     answers.done(1)?;
     answers.facts(3)
 }
 
-/// Moves to a free name: `Exists` when it is taken.
+fn moving(from: &str, to: &str, attributes: u32) -> Vec<wire::Op> {
+    let wanted = access::DELETE | access::READ_ATTRIBUTES | access::WRITE_ATTRIBUTES;
+    let open = Open { options: options::NO_FOLLOW, ..Open::existing(wanted) };
+    vec![
+        open.op(from),
+        wire::rename(CHAINED, to, false),
+        wire::set_basic(CHAINED, Basic { attributes: noted(attributes), ..Basic::default() }),
+        wire::query(CHAINED),
+        wire::close(CHAINED),
+    ]
+}
+
+/// Moves to a free name: `Exists` when it is taken. Not to be dropped in the middle.
 pub(super) async fn move_in(
     session: &Session,
     link: &Arc<Link>,
@@ -258,11 +299,15 @@ pub(super) async fn move_in(
                 true => Fail::saying(ErrorKind::Io, "somebody took the temporary file"),
                 false => fail,
             };
-            move_to(link, &session.wire(from)?, &wire, attributes).await.map_err(missing)
+            let ops = moving(&session.wire(from)?, &wire, attributes);
+            let mut answers = link.clone().send(ops).await?;
+            answers.done(0).map_err(missing)?;
+            answers.done(1)?;
+            answers.facts(3)
         }
         Mover::Open(handle) => {
             let ops = vec![wire::rename(handle.id, &wire, false), wire::query(CHAINED)];
-            let mut answers = handle.ask(ops).await?;
+            let mut answers = link.clone().send(ops).await?;
             answers.done(0)?;
             answers.facts(1)
         }
@@ -288,8 +333,11 @@ pub(super) async fn replace(
     }
     let aside = name::aside(path).ok_or(ErrorKind::IsADirectory)?;
     let (wire, aside_wire) = (session.wire(path)?, session.wire(&aside)?);
-    let moved = old.ask(vec![wire::rename(old.id, &aside_wire, false)]).await?.done(0);
-    match moved {
+    make_holder(session, link, path).await?;
+    // Both at once: the name is missing for as long as the server takes from one to the other.
+    let aside_first = link.clone().send(vec![wire::rename(old.id, &aside_wire, false)]);
+    let (moved, placed) = tokio::join!(aside_first, move_in(session, link, mover, path));
+    match moved?.done(0) {
         Err(fail) if fail.kind == ErrorKind::Exists => {
             let kept = session.wire(&kept(path)?)?;
             let attributes = facts.attributes;
@@ -297,14 +345,20 @@ pub(super) async fn replace(
             tracing::warn!(%path, "what an earlier replacement had left aside is kept beside it");
             return Err(ErrorKind::Busy.into());
         }
-        moved => moved?,
+        moved => moved.map_err(in_motion)?,
     }
-    let fail = match move_in(session, link, mover, path).await {
+    let placed = match placed {
+        // It was the first after all, and met the old one.
+        Err(fail) if fail.kind == ErrorKind::Exists => move_in(session, link, mover, path).await,
+        placed => placed,
+    };
+    let fail = match placed {
         Ok(placed) => {
             // The change itself is made, so a failure is no error.
             if let Err(fail) = discard(old, &facts).await {
                 tracing::warn!(%path, kind = ?fail.kind, "the replaced file stays aside");
             }
+            remove_holder(session, link, path).await;
             return Ok(placed);
         }
         Err(fail) if fail.is_unknown() => return Err(fail),
@@ -314,6 +368,7 @@ pub(super) async fn replace(
     let attributes = Basic { attributes: noted(facts.attributes), ..Basic::default() };
     let back = vec![wire::rename(old.id, &wire, false), wire::set_basic(CHAINED, attributes)];
     let back = old.ask(back).await?.done(0);
+    remove_holder(session, link, path).await;
     match back {
         Ok(()) if fail.kind == ErrorKind::Exists => Err(ErrorKind::VersionChanged.into()),
         Ok(()) => Err(fail),

@@ -264,6 +264,11 @@ impl Answers {
         })
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
     /// The request was done.
     pub(super) fn done(&mut self, at: usize) -> Outcome<()> {
         self.take(at).map(drop)
@@ -351,7 +356,8 @@ impl Link {
         }
     }
 
-    async fn send(self: Arc<Self>, ops: Vec<Op>) -> Outcome<Answers> {
+    /// The same by the caller's own hand, who is never dropped: what he asks first goes first.
+    pub(super) async fn send(self: Arc<Self>, ops: Vec<Op>) -> Outcome<Answers> {
         let chain: Vec<CompoundOp<'_>> = ops
             .iter()
             .map(|op| CompoundOp {

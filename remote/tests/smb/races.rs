@@ -88,3 +88,78 @@ async fn a_file_that_is_replaced_is_never_missing() {
     put(&writer, "f", b"over").await;
     assert!(looking.await.unwrap() > 10);
 }
+
+/// What a listing says of a name: it has it, or lacks it for certain, or cannot tell.
+async fn is_listed(share: &Share, name: &str) -> Option<bool> {
+    let (mut after, mut is_certain) = (None, true);
+    loop {
+        let page = share.list(&path(""), after).await.unwrap();
+        if page.entries.iter().any(|(listed, _)| listed == name.as_bytes()) {
+            return Some(true);
+        }
+        is_certain &= page.one_moment && page.next.is_none();
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return is_certain.then_some(false),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_listing_takes_what_is_replaced_for_gone() {
+    // rule X1: a listing goes from name to name, and the file from one to the other meanwhile.
+    let Some(samba) = Samba::start() else { return };
+    for number in 0..500 {
+        let filler = format!("{}{number}", "filler".repeat(20));
+        std::fs::write(samba.disk(PLAIN).join(filler), "").unwrap();
+    }
+    let long = "n".repeat(255);
+    for name in ["f", &long] {
+        let (writer, reader): (Share, Share) =
+            (Arc::new(samba.remote(PLAIN)), Arc::new(samba.remote(PLAIN)));
+        let mut version = put(&writer, name, b"0").await.version;
+        let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (stop, name_there) = (over.clone(), name.to_owned());
+        let looking = tokio::spawn(async move {
+            let (mut lists, mut unsure) = (0, 0);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                match is_listed(&reader, &name_there).await {
+                    Some(is_there) => assert!(is_there, "gone in listing {lists}"),
+                    None => {
+                        unsure += 1;
+                        match reader.stat(&path(&name_there)).await {
+                            Ok(_) => {}
+                            Err(error) => assert_eq!(error.kind, ErrorKind::Busy, "{error}"),
+                        }
+                    }
+                }
+                lists += 1;
+            }
+            (lists, unsure)
+        });
+        for round in 0..150 {
+            let (upload, expect) = (Upload::of(format!("{round}")), Expect::Version(version));
+            version = crate::suite::send(&writer, name, upload, expect).await.unwrap().version;
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (lists, unsure) = looking.await.unwrap();
+        println!("{lists} listings, {unsure} without it");
+        assert!(lists > 10);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_of_a_directory_that_stands_still_is_of_one_moment() {
+    let Some(samba) = Samba::start() else { return };
+    let share: Share = Arc::new(samba.remote(PLAIN));
+    put(&share, "f", b"f").await;
+    // Young, one change looks like the next.
+    assert_eq!(is_listed(&share, "g").await, None);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    std::fs::File::open(samba.disk(PLAIN)).unwrap().set_modified(old).unwrap();
+    let end = Instant::now() + LONG;
+    while is_listed(&share, "g").await != Some(false) {
+        assert!(Instant::now() < end, "no listing is certain");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
