@@ -182,6 +182,9 @@ pub(crate) struct MountArgs {
     /// which only you can read; a dir: share needs none
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub credentials: Option<PathBuf>,
+    /// Encryption of an SMB share: where the server can, or not at all, or never [default: auto]
+    #[arg(long, value_name = "auto|required|off")]
+    pub smb_encrypt: Option<String>,
     /// How long a read waits for the share before it fails [default: 30s]
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
@@ -213,6 +216,9 @@ pub(crate) struct MountArgs {
     /// Called by mount(8), which wants no word on success
     #[arg(long = "by-mount8", hide = true)]
     pub by_mount8: bool,
+    /// Standard input holds the password that a person typed
+    #[arg(long, hide = true)]
+    pub password_piped: bool,
     /// Standard output is the pipe to the waiting parent (see `relay`)
     #[arg(long, hide = true)]
     pub relay: bool,
@@ -236,6 +242,7 @@ impl MountArgs {
         layer.put("file-mode", self.file_mode.as_ref());
         layer.put("dir-mode", self.dir_mode.as_ref());
         layer.put("credentials", self.credentials.as_ref());
+        layer.put("smb-encrypt", self.smb_encrypt.as_ref());
         layer.put("timeout", self.timeout.as_ref());
         layer.put("log", self.log.as_ref());
         layer.put("no-passthrough", self.no_passthrough.then_some("true"));
@@ -295,6 +302,7 @@ mod tests {
             "covefs mount dir:/s /m --uid 1 --gid 1 --file-mode 0644 --dir-mode 0755 --timeout 30s",
             "covefs mount --log f --config f --credentials f --no-passthrough --foreground dir:/s /m",
             "covefs mount dir:/s /m -o cache-size=1G,ro -o nonempty",
+            "covefs mount //h/s /m --smb-encrypt required",
             "covefs mount --allow-other=no dir:/s /m",
             "covefs mount dir:/s /m --freshness 1s --freshness 2s",
             "covefs unmount /m --wait --force",

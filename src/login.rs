@@ -1,8 +1,9 @@
 //! The login of an SMB server: from a file as `mount.cifs` has it, which only its owner can read,
-//! or from the environment. It is handed to the remote and written nowhere.
+//! from the environment, or from a person who is asked. It is handed to the remote and written nowhere.
 
 use crate::fail;
 use crate::smb::SmbShare;
+use crate::text::escaped;
 use anyhow::{Context, Result, bail};
 use covefs_remote::smb::Login;
 use rustix::fs::OFlags;
@@ -18,26 +19,56 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 const HOW: &str = "write username=, password= and, if need be, domain= on lines of a file that only \
                    you can read (chmod 600) and name that with --credentials FILE, or set PASSWD";
 
-/// The login for a share. The share's own name is stronger than a file, a file stronger than the
-/// environment.
-pub(crate) fn read(
+/// What is said of a login, in any place.
+struct Said {
+    user: Option<String>,
+    domain: Option<String>,
+    password: Option<String>,
+}
+
+/// The share's own name is stronger than a file, a file stronger than the environment.
+fn gather(
     share: &SmbShare,
     file: Option<&Path>,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<Login> {
+) -> Result<Said> {
     let text = file.map(read_file).transpose()?;
     let line = |names: &[&str]| text.as_deref().and_then(|text| value(text, names));
     let user = share.user.clone().or_else(|| line(&["username", "user"]));
+    let user = user.or_else(|| environment("USER")).filter(|user| !user.is_empty());
     let password = match &text {
         Some(_) => line(&["password", "pass"]),
         None => environment("PASSWD"),
     };
     let domain = share.domain.clone().or_else(|| line(&["domain", "dom", "workgroup"]));
-    let Some(password) = password else {
+    Ok(Said { user, domain, password })
+}
+
+/// The words to ask a person for a password with; `None` where it is said somewhere, or nobody is
+/// named whose it could be.
+pub(crate) fn missing_password(
+    share: &SmbShare,
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Option<String>> {
+    let said = gather(share, file, environment)?;
+    let user = said.user.filter(|_| said.password.is_none());
+    Ok(user.map(|user| format!("Password of {} at {}: ", escaped(&user), escaped(&share.host))))
+}
+
+/// The login for a share; `typed` is what a person said who was asked.
+pub(crate) fn read(
+    share: &SmbShare,
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+    typed: Option<String>,
+) -> Result<Login> {
+    let Said { user, domain, password } = gather(share, file, environment)?;
+    let Some(password) = password.or(typed) else {
         let shown = file.map(|file| format!(" in {}", file.display())).unwrap_or_default();
         return Err(fail::usage(format!("no password for {}{shown}; {HOW}", share.host)));
     };
-    let Some(user) = user.or_else(|| environment("USER")).filter(|user| !user.is_empty()) else {
+    let Some(user) = user else {
         return Err(fail::usage(format!(
             "no user for {}; write smb://USER@HOST/SHARE",
             share.host
@@ -107,7 +138,7 @@ mod tests {
         std::fs::write(&path, "username = me\npassword=hunter2 =\ndomain=WORK\n").unwrap();
         let from = |name: &str, mode| {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-            read(&share(name), Some(&path), |_| Some("of the environment".into()))
+            read(&share(name), Some(&path), |_| Some("of the environment".into()), None)
         };
         let login = from("//nas/x", 0o600).unwrap();
         assert_eq!((&*login.user, &*login.domain), ("me", "WORK"));
@@ -121,7 +152,7 @@ mod tests {
         std::fs::write(&path, "username=me\n").unwrap();
         let line = fail::one_line(&from("//nas/x", 0o600).unwrap_err());
         assert!(line.contains("no password for nas"), "{line}");
-        let gone = read(&share("//nas/x"), Some(&dir.path().join("gone")), |_| None);
+        let gone = read(&share("//nas/x"), Some(&dir.path().join("gone")), |_| None, None);
         assert!(fail::one_line(&gone.unwrap_err()).contains("open the credentials"));
     }
 
@@ -132,11 +163,22 @@ mod tests {
             "USER" => Some(r"WORK\me".to_string()),
             _ => None,
         };
-        let login = read(&share("//nas/x"), None, set).unwrap();
+        let login = read(&share("//nas/x"), None, set, None).unwrap();
         assert_eq!((&*login.user, &*login.domain, &*login.password), ("me", "WORK", "hunter2"));
         assert!(!format!("{login:?}").contains("hunter2"));
-        let none = read(&share("//me@nas/x"), None, |_| None).unwrap_err();
+        assert_eq!(missing_password(&share("//nas/x"), None, set).unwrap(), None);
+        let none = read(&share("//me@nas/x"), None, |_| None, None).unwrap_err();
         assert_eq!(fail::exit_code(&none), 2);
         assert!(fail::one_line(&none).contains("--credentials FILE"));
+    }
+
+    #[test]
+    fn a_person_is_asked_for_what_stands_nowhere() {
+        let named = share("//me@nas/x");
+        let words = missing_password(&named, None, |_| None).unwrap();
+        assert_eq!(words.as_deref(), Some("Password of me at nas: "));
+        let login = read(&named, None, |_| None, Some("typed".into())).unwrap();
+        assert_eq!((&*login.user, &*login.password), ("me", "typed"));
+        assert_eq!(missing_password(&share("//nas/x"), None, |_| None).unwrap(), None);
     }
 }

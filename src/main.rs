@@ -29,6 +29,7 @@ mod share;
 mod size;
 mod smb;
 mod status;
+mod terminal;
 mod text;
 mod user;
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use covefs_cache::{Config, StartError};
 use covefs_remote::azure::Account;
 use covefs_remote::local::LocalRemote;
-use covefs_remote::smb::Login;
+use covefs_remote::smb::{Encrypt, Login, SmbRemote};
 use covefs_remote::{
     Attrs, ByteStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page, PageToken,
     Remote, RemotePath, ShareIdentity, Source, Usage, Version,
@@ -31,20 +31,37 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 pub(crate) async fn open(
     share: &Share,
     account: Option<Account>,
-    login: Option<Login>,
+    login: Option<(Login, Encrypt)>,
     config: &Config,
     note: &mut dyn FnMut(String),
-) -> Result<Arc<dyn Remote>> {
+) -> Result<Opened> {
     match share {
-        Share::Dir(path) => open_dir(path, config, note).await,
+        Share::Dir(path) => open_dir(path, config, note).await.map(Opened::of),
         Share::Azure(share) => match account {
-            Some(account) => azure::open(share, account, config, note).await,
+            Some(account) => azure::open(share, account, config, note).await.map(Opened::of),
             None => bail!("no login for the account {}", share.account),
         },
         Share::Smb(share) => match login {
-            Some(login) => smb::open(share, login, config, note).await,
+            Some((login, encrypt)) => {
+                let smb = smb::open(share, login, encrypt, config, note).await?;
+                Ok(Opened { share: smb.clone(), smb: Some(smb) })
+            }
             None => bail!("no login for the server {}", share.host),
         },
+    }
+}
+
+/// A share, ready to be asked.
+pub(crate) struct Opened {
+    /// The share.
+    pub share: Arc<dyn Remote>,
+    /// The same, where it is one of an SMB server.
+    pub smb: Option<Arc<SmbRemote>>,
+}
+
+impl Opened {
+    fn of(share: Arc<dyn Remote>) -> Opened {
+        Opened { share, smb: None }
     }
 }
 

@@ -18,10 +18,12 @@ use crate::registry::{self, Note};
 use crate::relay::{self, Relay};
 use crate::remote;
 use crate::size::format_size;
+use crate::terminal;
 use crate::user::User;
 use anyhow::{Context, Result};
 use covefs_cache::Vfs;
 use covefs_mount::{Detach, Mounted, Unmounter};
+use covefs_remote::smb::SmbRemote;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,9 +38,14 @@ const RUNTIME_LINGER: Duration = Duration::from_secs(2);
 /// `covefs mount`. Returns the exit code.
 pub(crate) fn mount(args: &MountArgs, arguments: &[OsString]) -> Result<u8> {
     let user = User::current();
-    let request = plan::read(args, &user)?;
+    let mut request = plan::read(args, &user)?;
+    if args.password_piped {
+        request.typed = Some(terminal::read_line()?);
+    } else if let Some(prompt) = request.missing_password()?.filter(|_| terminal::is_there()) {
+        request.typed = Some(terminal::ask_secret(&prompt)?);
+    }
     if !request.foreground {
-        return relay::start_daemon(arguments, args.by_mount8);
+        return relay::start_daemon(arguments, args.by_mount8, request.typed);
     }
     let relay = if args.relay {
         // Away from the terminal: its Ctrl-C and its end are not the drive's.
@@ -70,17 +77,17 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
         .build()
         .context("start the threads")?;
     let outcome = runtime.block_on(async {
-        let vfs = start(&plan, &mut note).await.inspect_err(|_| {
+        let drive = start(&plan, &mut note).await.inspect_err(|_| {
             if plan.made_cache_dir {
                 // Only as long as nothing is in it.
                 let _ = std::fs::remove_dir(&plan.config.cache_dir);
             }
         })?;
-        let outcome = live(&plan, &vfs, &log, relay).await;
+        let outcome = live(&plan, &drive, &log, relay).await;
         if let Err(error) = &outcome {
             tracing::error!("{error:#}");
         }
-        vfs.shutdown().await;
+        drive.vfs.shutdown().await;
         outcome
     });
     leave(&plan, outcome.is_ok());
@@ -88,14 +95,22 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
     outcome
 }
 
-async fn start(plan: &Plan, note: &mut dyn FnMut(String)) -> Result<Arc<Vfs>> {
+/// An open cache over its share.
+struct Drive {
+    vfs: Arc<Vfs>,
+    /// The share, where it is one of an SMB server.
+    smb: Option<Arc<SmbRemote>>,
+}
+
+async fn start(plan: &Plan, note: &mut dyn FnMut(String)) -> Result<Drive> {
     let (account, login) = (plan.account.clone(), plan.login.clone());
-    let share = remote::open(&plan.share, account, login, &plan.config, note).await?;
-    Ok(Vfs::start(plan.config.clone(), share).await?)
+    let opened = remote::open(&plan.share, account, login, &plan.config, note).await?;
+    Ok(Drive { vfs: Vfs::start(plan.config.clone(), opened.share).await?, smb: opened.smb })
 }
 
 /// From the open cache to the unmount.
-async fn live(plan: &Plan, vfs: &Arc<Vfs>, log: &Log, relay: &Relay) -> Result<()> {
+async fn live(plan: &Plan, drive: &Drive, log: &Log, relay: &Relay) -> Result<()> {
+    let vfs = &drive.vfs;
     let config = &plan.config;
     log.open(&plan.log)?;
     registry::remember(&plan.base, &config.cache_dir)?;
@@ -105,6 +120,7 @@ async fn live(plan: &Plan, vfs: &Arc<Vfs>, log: &Log, relay: &Relay) -> Result<(
         vfs: vfs.clone(),
         cache_dir: config.cache_dir.clone(),
         log: plan.log.clone(),
+        smb: drive.smb.clone(),
     });
     let control = tokio::spawn(control::serve(control::listen(&config.cache_dir)?, server));
     let mounted = {

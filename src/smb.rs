@@ -4,7 +4,7 @@ use crate::fail;
 use crate::place;
 use anyhow::{Result, bail};
 use covefs_cache::{Config, StartError};
-use covefs_remote::smb::{Defaults, Login, SmbConfig, SmbRemote};
+use covefs_remote::smb::{Defaults, Encrypt, Login, SmbConfig, SmbRemote};
 use covefs_remote::{ErrorKind, Remote, RemotePath};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,9 +111,10 @@ fn host_and_port(place: &str) -> Option<(String, u16)> {
 pub(crate) async fn open(
     share: &SmbShare,
     login: Login,
+    encrypt: Encrypt,
     config: &Config,
     note: &mut dyn FnMut(String),
-) -> Result<Arc<dyn Remote>> {
+) -> Result<Arc<SmbRemote>> {
     let dir = &config.cache_dir;
     let earlier = place::earlier(dir);
     let known = earlier.as_ref().and_then(|earlier| earlier.identity.clone());
@@ -128,6 +129,8 @@ pub(crate) async fn open(
             dir_mode: config.dir_mode,
         },
         known: known.clone(),
+        encrypt,
+        read_only: config.read_only,
         ..SmbConfig::new(&share.host, &share.share, login)
     });
     let asked = tokio::time::timeout(OPEN_WITHIN, remote.identity()).await;

@@ -61,6 +61,29 @@ impl fmt::Debug for Login {
     }
 }
 
+/// When requests are encrypted; signed they are always.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Encrypt {
+    /// Where the server can.
+    #[default]
+    Auto,
+    /// Or not at all: a server that cannot is refused.
+    Required,
+    /// Never: a share that wants it is refused.
+    Off,
+}
+
+/// How the server is spoken to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spoken {
+    /// "SMB 3.1.1".
+    pub dialect: String,
+    /// What signs requests that are not encrypted.
+    pub signing: &'static str,
+    /// What encrypts them, if anything does.
+    pub cipher: Option<&'static str>,
+}
+
 /// Which share, and how it is looked at.
 #[derive(Clone, Debug)]
 pub struct SmbConfig {
@@ -78,8 +101,8 @@ pub struct SmbConfig {
     pub defaults: Defaults,
     /// The identity that it must have (X1); `None`: the first one seen.
     pub known: Option<ShareIdentity>,
-    /// Whether to encrypt where the server does not ask for it, and to refuse one that cannot.
-    pub encrypt: bool,
+    /// When to encrypt.
+    pub encrypt: Encrypt,
     /// Whether nothing is to be changed there, not even for good order.
     pub read_only: bool,
     /// Entries of a page.
@@ -97,7 +120,7 @@ impl SmbConfig {
             login,
             defaults: Defaults::default(),
             known: None,
-            encrypt: false,
+            encrypt: Encrypt::Auto,
             read_only: false,
             page_entries: PAGE_ENTRIES,
         }
@@ -125,6 +148,11 @@ impl SmbRemote {
             exchange: true,
         };
         SmbRemote { limits, session: Arc::new(Session::new(config)) }
+    }
+
+    /// How the server is spoken to, or was last.
+    pub fn spoken(&self) -> Option<Spoken> {
+        self.session.spoken()
     }
 }
 

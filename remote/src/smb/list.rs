@@ -91,6 +91,7 @@ impl Session {
         let one_moment = still == Still::Yes;
         show_what_stands_aside(&mut found);
         self.put_back_all(link, dir, &found).await;
+        self.remove_empty_holders(link, dir, &found).await;
         let seen = stream::iter(found).map(|Found { name, facts, wire: below, .. }| {
             let below = if wire.is_empty() { below } else { format!("{wire}\\{below}") };
             async move {
@@ -111,6 +112,18 @@ impl Session {
             .map(|seen| seen.map(|(name, seen)| (name, self.metadata(link, &seen))))
             .collect::<Outcome<Vec<_>>>()?;
         Ok(Rest { entries: Arc::new(entries), at: 0, one_moment })
+    }
+
+    /// Directories for files with long names whose site was killed before it moved anything there.
+    async fn remove_empty_holders(&self, link: &Arc<Link>, dir: &RemotePath, found: &[Found]) {
+        let is_idle =
+            |entry: &&Found| name::is_holder(&entry.name) && entry.facts.is_settled(link.now());
+        if self.config.read_only {
+            return;
+        }
+        for holder in found.iter().filter(is_idle).take(PUT_BACK_MAX) {
+            place::remove_holder(self, link, &dir.join(&holder.name)).await;
+        }
     }
 
     /// What a site left aside that was killed in the middle gets its name back: nobody but us knows

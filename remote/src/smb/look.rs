@@ -233,7 +233,11 @@ impl Session {
     }
 }
 
-pub(super) async fn look_plain_at(session: &Session, link: &Arc<Link>, path: &RemotePath) -> Outcome<Facts> {
+pub(super) async fn look_plain_at(
+    session: &Session,
+    link: &Arc<Link>,
+    path: &RemotePath,
+) -> Outcome<Facts> {
     look_plain(link, &session.wire(path)?).await
 }
 

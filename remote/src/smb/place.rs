@@ -231,7 +231,7 @@ pub(super) async fn put_back(
     let (wire, aside_wire) = (session.wire(path)?, session.wire(&aside)?);
     let attributes = super::look::look_plain(link, &aside_wire).await?.shown().attributes;
     move_to(link, &aside_wire, &wire, attributes).await?;
-    remove_holder(session, link, path).await;
+    remove_holder_of(session, link, path).await;
     Ok(())
 }
 
@@ -245,15 +245,20 @@ async fn make_holder(session: &Session, link: &Arc<Link>, path: &RemotePath) -> 
     made?.done(0).map_err(in_motion)
 }
 
-/// Removes it, unless another file stands there.
-async fn remove_holder(session: &Session, link: &Arc<Link>, path: &RemotePath) {
-    let Some(holder) = name::holder(path) else { return };
+/// Removes it, unless a file stands there.
+pub(super) async fn remove_holder(session: &Session, link: &Arc<Link>, holder: &RemotePath) {
     let removed = async {
-        let (held, facts) = hold(link, &session.wire(&holder)?).await?;
+        let (held, facts) = hold(link, &session.wire(holder)?).await?;
         discard(held, &facts).await
     };
     if let Err(fail) = removed.await {
         tracing::debug!(%holder, kind = ?fail.kind, "it stays");
+    }
+}
+
+async fn remove_holder_of(session: &Session, link: &Arc<Link>, path: &RemotePath) {
+    if let Some(holder) = name::holder(path) {
+        remove_holder(session, link, &holder).await;
     }
 }
 
@@ -358,7 +363,7 @@ pub(super) async fn replace(
             if let Err(fail) = discard(old, &facts).await {
                 tracing::warn!(%path, kind = ?fail.kind, "the replaced file stays aside");
             }
-            remove_holder(session, link, path).await;
+            remove_holder_of(session, link, path).await;
             return Ok(placed);
         }
         Err(fail) if fail.is_unknown() => return Err(fail),
@@ -368,7 +373,7 @@ pub(super) async fn replace(
     let attributes = Basic { attributes: noted(facts.attributes), ..Basic::default() };
     let back = vec![wire::rename(old.id, &wire, false), wire::set_basic(CHAINED, attributes)];
     let back = old.ask(back).await?.done(0);
-    remove_holder(session, link, path).await;
+    remove_holder_of(session, link, path).await;
     match back {
         Ok(()) if fail.kind == ErrorKind::Exists => Err(ErrorKind::VersionChanged.into()),
         Ok(()) => Err(fail),

@@ -4,14 +4,17 @@
 //! on the wire, and the hash that the keys are made from is taken over what was really sent.
 
 use super::fail::{Fail, Outcome, ends_session};
-use super::{Login, SmbConfig};
+use super::{Encrypt, Login, SmbConfig, Spoken};
 use crate::{ErrorKind, RemotePath, ShareIdentity, Timestamp};
 use async_trait::async_trait;
-use smb2::client::connection::Connection;
+use smb2::client::connection::{Connection, NegotiatedParams};
 use smb2::client::session::Session as Keys;
 use smb2::client::tree::Tree;
+use smb2::crypto::encryption::Cipher;
 use smb2::crypto::kdf::PreauthHasher;
+use smb2::crypto::signing::SigningAlgorithm;
 use smb2::transport::{ReceiveProgress, TcpTransport, TransportReceive, TransportSend};
+use smb2::types::flags::Capabilities;
 use smb2::types::status::NtStatus;
 use smb2::types::{Dialect, TreeId};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -70,13 +73,14 @@ pub(super) struct Session {
     pub(super) config: SmbConfig,
     dialled: AsyncMutex<Dialled>,
     identity: OnceLock<ShareIdentity>,
+    spoken: Mutex<Option<Spoken>>,
 }
 
 impl Session {
     /// Nothing is asked yet.
     pub(super) fn new(config: SmbConfig) -> Session {
         let identity = config.known.clone().map_or_else(OnceLock::new, OnceLock::from);
-        Session { config, dialled: AsyncMutex::default(), identity }
+        Session { config, dialled: AsyncMutex::default(), identity, spoken: Mutex::default() }
     }
 
     /// The connection, made anew where it broke. Those who wait for one wait together, and fail
@@ -143,6 +147,7 @@ impl Session {
         }
         let Login { user, domain, password } = login;
         let keys = Keys::setup(&mut connection, user, password, domain).await?;
+        let cipher = self.encrypt(&mut connection, &keys, &params)?;
         let tree = Tree::connect(&mut connection, share).await.map_err(|error| {
             let fail = Fail::from(error);
             match fail.is(NtStatus::BAD_NETWORK_NAME) {
@@ -150,18 +155,17 @@ impl Session {
                 false => fail,
             }
         })?;
-        let is_wanted = tree.encrypt_data || self.config.encrypt;
-        if is_wanted && !connection.should_encrypt() {
-            let (Some(ours), Some(theirs), Some(cipher)) =
-                (keys.encryption_key, keys.decryption_key, params.cipher)
-            else {
-                let text = "encryption is required and the server has none";
-                return Err(Fail::saying(ErrorKind::Unsupported, text));
-            };
-            connection.activate_encryption(ours, theirs, cipher);
+        if tree.encrypt_data && cipher.is_none() {
+            return Err(self.no_cipher());
         }
-        tracing::info!(%address, share, dialect = %params.dialect, cipher = ?params.cipher,
-            encrypted = connection.should_encrypt(), "connected");
+        let spoken = Spoken {
+            dialect: params.dialect.to_string(),
+            signing: signing_name(keys.signing_algorithm),
+            cipher: cipher.map(cipher_name),
+        };
+        tracing::info!(%address, share, dialect = spoken.dialect, signing = spoken.signing,
+            cipher = spoken.cipher, "connected");
+        *self.spoken.lock().unwrap_or_else(PoisonError::into_inner) = Some(spoken);
         Ok(Link {
             connection,
             tree: tree.tree_id,
@@ -169,6 +173,72 @@ impl Session {
             write_bytes_max: params.max_write_size,
             clock_ahead,
         })
+    }
+}
+
+/// The cipher that both sides have. Before 3.1.1 it is not agreed on: there is only one.
+fn cipher_of(params: &NegotiatedParams) -> Option<Cipher> {
+    let is_able = params.capabilities.contains(Capabilities::ENCRYPTION);
+    let is_early = params.dialect < Dialect::Smb3_1_1;
+    params.cipher.or((is_early && is_able).then_some(Cipher::Aes128Ccm))
+}
+
+fn cipher_name(cipher: Cipher) -> &'static str {
+    match cipher {
+        Cipher::Aes128Ccm => "AES-128-CCM",
+        Cipher::Aes128Gcm => "AES-128-GCM",
+        Cipher::Aes256Ccm => "AES-256-CCM",
+        Cipher::Aes256Gcm => "AES-256-GCM",
+    }
+}
+
+fn signing_name(algorithm: SigningAlgorithm) -> &'static str {
+    match algorithm {
+        SigningAlgorithm::HmacSha256 => "HMAC-SHA256",
+        SigningAlgorithm::AesCmac => "AES-128-CMAC",
+        SigningAlgorithm::AesGmac => "AES-128-GMAC",
+    }
+}
+
+impl Session {
+    /// Encrypts from here on, as it is wanted and can be: before the share is named. Says with
+    /// what.
+    fn encrypt(
+        &self,
+        connection: &mut Connection,
+        keys: &Keys,
+        params: &NegotiatedParams,
+    ) -> Outcome<Option<Cipher>> {
+        let is_asked_for = connection.should_encrypt();
+        let cipher = cipher_of(params).filter(|_| self.config.encrypt != Encrypt::Off);
+        let have = (cipher, keys.encryption_key.clone(), keys.decryption_key.clone());
+        let (Some(cipher), Some(ours), Some(theirs)) = have else {
+            if is_asked_for || self.config.encrypt == Encrypt::Required {
+                return Err(self.no_cipher());
+            }
+            if !keys.should_sign {
+                let text = "the server signs nothing for this login: a guest's";
+                return Err(Fail::saying(ErrorKind::Unsupported, text));
+            }
+            return Ok(None);
+        };
+        if !is_asked_for {
+            connection.activate_encryption(ours, theirs, cipher);
+        }
+        Ok(Some(cipher))
+    }
+
+    fn no_cipher(&self) -> Fail {
+        let text = match self.config.encrypt {
+            Encrypt::Off => "the share is encrypted only, and encryption is switched off here",
+            Encrypt::Auto | Encrypt::Required => "encryption is required, and the server has none",
+        };
+        Fail::saying(ErrorKind::Unsupported, text)
+    }
+
+    /// How the server is spoken to, or was last.
+    pub(super) fn spoken(&self) -> Option<Spoken> {
+        self.spoken.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

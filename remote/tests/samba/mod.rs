@@ -34,6 +34,11 @@ pub struct Samba {
 impl Samba {
     /// A running server; `None`, said aloud, where there can be none.
     pub fn start() -> Option<Samba> {
+        Samba::start_with("")
+    }
+
+    /// The same with these lines among its global settings.
+    pub fn start_with(settings: &str) -> Option<Samba> {
         if let Some(why) = unable() {
             not_run(&why);
             return None;
@@ -41,12 +46,12 @@ impl Samba {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         let mut samba = Samba { dir, port, user: "root".into(), server: None };
-        samba.prepare();
+        samba.prepare(settings);
         samba.run();
         Some(samba)
     }
 
-    fn prepare(&self) {
+    fn prepare(&self, settings: &str) {
         let at = |name: &str| self.dir.path().join(name);
         for name in [PLAIN, SECRET, SNAPS, "state", "private", "lock", "cache", "pid", "rpc"] {
             std::fs::create_dir(at(name)).unwrap();
@@ -63,7 +68,7 @@ impl Samba {
              private dir = {root}/private\nlock directory = {root}/lock\n\
              state directory = {root}/state\ncache directory = {root}/cache\n\
              pid directory = {root}/pid\nncalrpc dir = {root}/rpc\n\
-             log file = {root}/log\nlog level = 1\nmax log size = 0\n\
+             log file = {root}/log\nlog level = 1\nmax log size = 0\n{settings}\n\
              [{PLAIN}]\npath = {root}/{PLAIN}\nread only = no\n\
              [{SECRET}]\npath = {root}/{SECRET}\nread only = no\nsmb encrypt = required\n\
              [{SNAPS}]\npath = {root}/{SNAPS}\nread only = no\nvfs objects = shadow_copy2\n\

@@ -133,11 +133,8 @@ enum Change {
 /// A site makes the change, and is killed with the line. Whether it was: it may be through before.
 fn killed(samba: &Samba, name: &str, old: Version, change: Change, cut: Cut, packets: i64) -> bool {
     let line = Line::to(samba.port, cut);
-    let site = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let site =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let config = SmbConfig { port: line.port, ..samba.config(PLAIN) };
     let share: Share = Arc::new(SmbRemote::new(config));
     site.block_on(share.stat(&path(name))).unwrap();

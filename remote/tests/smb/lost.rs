@@ -125,6 +125,17 @@ async fn a_replacement_that_was_cut_off_is_undone_or_finished() {
     let names = samba.names(PLAIN);
     assert!(names.len() == 2 && names[0] == "f" && names[1].starts_with("f-kept-"), "{names:?}");
     assert_eq!(std::fs::read(disk.join(&names[1])).unwrap(), b"older");
+    // Of one with a long name that was cut off before it began nothing is left.
+    let holder = disk.join(".~covefs-move-in-0123456789abcdef");
+    std::fs::create_dir(&holder).unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(60);
+    std::fs::File::open(&holder).unwrap().set_modified(old).unwrap();
+    let end = Instant::now() + LONG;
+    while holder.exists() {
+        assert!(Instant::now() < end, "it stays: {:?}", samba.names(PLAIN));
+        crate::suite::names(&share, "").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     // And so for a removal.
     std::fs::rename(disk.join("f"), &aside).unwrap();
     let version = share.stat(&path("f")).await.unwrap().version;

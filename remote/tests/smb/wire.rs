@@ -2,7 +2,8 @@
 
 use crate::samba::{PASSWORD, PLAIN, SECRET, SNAPS, Samba};
 use crate::suite::{get, path, put};
-use covefs_remote::ErrorKind;
+use covefs_remote::smb::{Encrypt, SmbConfig, SmbRemote, Spoken};
+use covefs_remote::{ErrorKind, Remote};
 use smb2::client::connection::Connection;
 use smb2::client::session::Session;
 use smb2::client::tree::Tree;
@@ -111,14 +112,42 @@ async fn an_encrypted_share_needs_what_we_add_to_the_crate() {
     assert_eq!(samba.get(SECRET, "f"), b"secret");
 }
 
+/// How a share is spoken to; or why not.
+async fn spoken(samba: &Samba, share: &str, encrypt: Encrypt) -> Result<Spoken, String> {
+    let remote = SmbRemote::new(SmbConfig { encrypt, ..samba.config(share) });
+    assert_eq!(remote.spoken(), None);
+    match remote.stat(&path("")).await {
+        Ok(_) => Ok(remote.spoken().unwrap()),
+        Err(error) => {
+            assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+            Err(error.source.unwrap().to_string())
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn where_encryption_is_wanted_a_plain_share_is_encrypted_too() {
-    let Some(samba) = Samba::start() else { return };
-    let mut config = samba.config(PLAIN);
-    config.encrypt = true;
-    let share: crate::suite::Share = Arc::new(covefs_remote::smb::SmbRemote::new(config));
+async fn requests_are_encrypted_as_it_is_wanted_and_always_signed() {
+    let gcm = Some("AES-128-GCM");
+    let Some(usual) = Samba::start() else { return };
+    let auto = spoken(&usual, PLAIN, Encrypt::Auto).await.unwrap();
+    assert_eq!((&*auto.dialect, auto.cipher), ("SMB 3.1.1", gcm));
+    assert_eq!(spoken(&usual, PLAIN, Encrypt::Required).await.unwrap().cipher, gcm);
+    let off = spoken(&usual, PLAIN, Encrypt::Off).await.unwrap();
+    assert_eq!((off.signing, off.cipher), ("AES-128-GMAC", None));
+    assert!(spoken(&usual, SECRET, Encrypt::Off).await.unwrap_err().contains("switched off here"));
+    let always = Samba::start_with("server smb encrypt = required").unwrap();
+    assert_eq!(spoken(&always, PLAIN, Encrypt::Auto).await.unwrap().cipher, gcm);
+    assert!(spoken(&always, PLAIN, Encrypt::Off).await.unwrap_err().contains("switched off here"));
+    let never = Samba::start_with("server smb encrypt = off").unwrap();
+    assert_eq!(spoken(&never, PLAIN, Encrypt::Auto).await.unwrap().cipher, None);
+    let refused = spoken(&never, PLAIN, Encrypt::Required).await.unwrap_err();
+    assert!(refused.contains("the server has none"), "{refused}");
+    let old = Samba::start_with("server max protocol = SMB3_00").unwrap();
+    let early = spoken(&old, PLAIN, Encrypt::Auto).await.unwrap();
+    assert_eq!((&*early.dialect, early.cipher), ("SMB 3.0", Some("AES-128-CCM")));
+    let share: crate::suite::Share = Arc::new(old.remote(PLAIN));
     put(&share, "f", b"secret").await;
-    assert_eq!(samba.get(PLAIN, "f"), b"secret");
+    assert_eq!(get(&share, "f").await, b"secret");
 }
 
 #[tokio::test(flavor = "multi_thread")]
