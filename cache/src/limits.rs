@@ -37,6 +37,8 @@ pub(crate) const PATH_DEPTH: usize = 2048;
 /// Single names that are asked for at a time when a listing lacks them: somebody may have removed
 /// thousands.
 pub(crate) const STATS: usize = 16;
+/// Directories whose names are held folded: where programs make names now.
+pub(crate) const FOLDED_DIRS: usize = 16;
 /// Nodes read from the index at once when a directory is listed.
 pub(crate) const SCAN: usize = 1024;
 

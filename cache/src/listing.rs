@@ -175,6 +175,9 @@ impl Vfs {
             self.believe_since(began)?;
         }
         match answer {
+            Ok(metadata) if self.is_twin(&place, &metadata)? => {
+                self.tree().set_name_verified(place, began);
+            }
             Ok(metadata) => {
                 let mut tree = self.tree();
                 self.take(&mut tree, place.clone(), &metadata, asked)?;
@@ -193,6 +196,17 @@ impl Vfs {
             }
         }
         Ok(())
+    }
+
+    /// Whether the share speaks of an entry whose name differs in case, which it folds.
+    fn is_twin(&self, place: &Place, found: &Metadata) -> Result<bool> {
+        if self.remote.limits().case_sensitive {
+            return Ok(false);
+        }
+        let mut tree = self.tree();
+        let base = tree.twin(place.parent, &place.name)?.and_then(|twin| twin.base);
+        Ok(tree.base_child(place)?.is_none()
+            && base.is_some_and(|base| base.version.same_object(&found.version)))
     }
 
     /// Asks for the whole metadata of one node, its xattrs among it.

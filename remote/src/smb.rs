@@ -130,6 +130,8 @@ impl SmbConfig {
 /// An SMB 3 share, or a directory of one.
 pub struct SmbRemote {
     limits: Limits,
+    /// Of a server that counts bytes of a name, not characters.
+    narrow: Limits,
     session: Arc<Session>,
 }
 
@@ -139,7 +141,7 @@ impl SmbRemote {
         let limits = Limits {
             part_bytes: write::PART_BYTES,
             page_entries: config.page_entries.max(1),
-            names: NameRule::Windows,
+            names: NameRule::Mapped,
             name_bytes_max: name::NAME_BYTES_MAX,
             case_sensitive: false,
             has_modes: false,
@@ -147,7 +149,8 @@ impl SmbRemote {
             has_xattrs: false,
             exchange: true,
         };
-        SmbRemote { limits, session: Arc::new(Session::new(config)) }
+        let narrow = Limits { name_bytes_max: name::NARROW_BYTES_MAX, ..limits.clone() };
+        SmbRemote { limits, narrow, session: Arc::new(Session::new(config)) }
     }
 
     /// How the server is spoken to, or was last.
@@ -169,7 +172,7 @@ async fn to_its_end<T: Send + 'static>(
 #[async_trait]
 impl Remote for SmbRemote {
     fn limits(&self) -> &Limits {
-        &self.limits
+        if self.session.is_narrow() { &self.narrow } else { &self.limits }
     }
 
     async fn identity(&self) -> Result<ShareIdentity> {

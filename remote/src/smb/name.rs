@@ -7,8 +7,12 @@ use crate::{ErrorKind, RemotePath};
 /// UTF-16 units of a name.
 pub(super) const NAME_UNITS_MAX: usize = 255;
 
-/// Bytes of the longest name: a unit may take three of UTF-8.
+/// Bytes of the longest name: a unit may take three of UTF-8; and of a server that counts them.
 pub(super) const NAME_BYTES_MAX: usize = 3 * NAME_UNITS_MAX;
+pub(super) const NARROW_BYTES_MAX: usize = 255;
+
+/// One unit, three bytes.
+pub(super) const WIDEST: &str = "\u{20ac}";
 
 /// A file that is being replaced stands under this and its own name (X2, X4); one with a long
 /// name under its own name in a directory of that name.
@@ -100,7 +104,8 @@ pub(super) fn aside(path: &RemotePath) -> Option<RemotePath> {
 pub(super) fn holder(path: &RemotePath) -> Option<RemotePath> {
     let (dir, name) = path.split()?;
     let text = std::str::from_utf8(name).ok()?;
-    if ASIDE.len() + text.encode_utf16().count() <= NAME_UNITS_MAX {
+    // Bytes, which are never less than units: some servers count these.
+    if ASIDE.len() + name_to_wire(name).ok()?.len() <= NARROW_BYTES_MAX {
         return None;
     }
     // FNV: the same everywhere and for ever.

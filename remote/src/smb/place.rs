@@ -39,8 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const WAIT_FIRST: Duration = Duration::from_millis(5);
 const WAIT_LAST: Duration = Duration::from_millis(250);
 
-/// UTF-16 units of a name that are kept, so that a suffix fits.
-const NAME_UNITS_KEPT: usize = 230;
+/// Bytes of a name that are kept, so that a suffix fits.
+const NAME_BYTES_KEPT: usize = 230;
 
 /// Waits for others, in bounds.
 pub(super) struct Patience {
@@ -414,10 +414,11 @@ pub(super) async fn discard(held: Handle, facts: &Facts) -> Outcome<()> {
 fn kept(path: &RemotePath) -> Outcome<RemotePath> {
     let (dir, name) = path.split().ok_or(ErrorKind::IsADirectory)?;
     let name = String::from_utf8_lossy(name);
-    let mut units = 0;
+    let mut bytes = 0;
     let fits = |symbol: &char| {
-        units += symbol.len_utf16();
-        units <= NAME_UNITS_KEPT
+        // A reserved one is stored as three.
+        bytes += if symbol.is_ascii_alphanumeric() { 1 } else { symbol.len_utf8().max(3) };
+        bytes <= NAME_BYTES_KEPT
     };
     let cut: String = name.chars().take_while(fits).collect();
     let mark = Prng::unseeded().next() as u32;

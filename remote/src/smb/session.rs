@@ -4,6 +4,7 @@
 //! on the wire, and the hash that the keys are made from is taken over what was really sent.
 
 use super::fail::{Fail, Outcome, ends_session};
+use super::name;
 use super::{Encrypt, Login, SmbConfig, Spoken};
 use crate::{ErrorKind, RemotePath, ShareIdentity, Timestamp};
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use smb2::transport::{ReceiveProgress, TcpTransport, TransportReceive, Transport
 use smb2::types::flags::Capabilities;
 use smb2::types::status::NtStatus;
 use smb2::types::{Dialect, TreeId};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
@@ -74,13 +76,15 @@ pub(super) struct Session {
     dialled: AsyncMutex<Dialled>,
     identity: OnceLock<ShareIdentity>,
     spoken: Mutex<Option<Spoken>>,
+    is_narrow: AtomicBool,
 }
 
 impl Session {
     /// Nothing is asked yet.
     pub(super) fn new(config: SmbConfig) -> Session {
         let identity = config.known.clone().map_or_else(OnceLock::new, OnceLock::from);
-        Session { config, dialled: AsyncMutex::default(), identity, spoken: Mutex::default() }
+        let (spoken, is_narrow) = (Mutex::default(), AtomicBool::new(false));
+        Session { config, dialled: AsyncMutex::default(), identity, spoken, is_narrow }
     }
 
     /// The connection, made anew where it broke. Those who wait for one wait together, and fail
@@ -108,9 +112,27 @@ impl Session {
     /// Before anybody believes that something is not there: it is the same share (X1).
     async fn dial_known(&self) -> Outcome<Arc<Link>> {
         let link = Arc::new(self.dial().await?);
-        let found = super::look::identity(&link, &self.config.dir).await?;
-        self.check(&found)?;
+        let (found, is_narrow) =
+            tokio::join!(super::look::identity(&link, &self.config.dir), self.counts_bytes(&link));
+        self.check(&found?)?;
+        self.is_narrow.store(is_narrow?, Ordering::Relaxed);
         Ok(link)
+    }
+
+    /// Whether the server counts a name's bytes, as most disks of other systems than Windows do:
+    /// it says then that there can be no such name, not that there is none.
+    async fn counts_bytes(&self, link: &Arc<Link>) -> Outcome<bool> {
+        let widest = RemotePath::root().join(name::WIDEST.repeat(name::NAME_UNITS_MAX).as_bytes());
+        match super::look::look_plain(link, &self.wire(&widest)?).await {
+            Err(fail) if fail.is_unknown() => Err(fail),
+            Err(fail) => Ok(fail.kind != ErrorKind::NotFound),
+            Ok(_) => Ok(false),
+        }
+    }
+
+    /// See `counts_bytes`; as the last connection found it.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.is_narrow.load(Ordering::Relaxed)
     }
 
     /// The share is the one that it was.
