@@ -142,7 +142,8 @@ async fn requests_are_encrypted_as_it_is_wanted_and_always_signed() {
     assert_eq!(spoken(&never, PLAIN, Encrypt::Auto).await.unwrap().cipher, None);
     let refused = spoken(&never, PLAIN, Encrypt::Required).await.unwrap_err();
     assert!(refused.contains("the server has none"), "{refused}");
-    let old = Samba::start_with("server max protocol = SMB3_00").unwrap();
+    let protocol = "server min protocol = SMB3_00\nserver max protocol = SMB3_00";
+    let old = Samba::start_with(protocol).unwrap();
     let early = spoken(&old, PLAIN, Encrypt::Auto).await.unwrap();
     assert_eq!((&*early.dialect, early.cipher), ("SMB 3.0", Some("AES-128-CCM")));
     let share: crate::suite::Share = Arc::new(old.remote(PLAIN));
