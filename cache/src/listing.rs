@@ -88,6 +88,13 @@ impl Vfs {
         let is_sure = pages == 1 && one_moment;
         let unsure = if is_sure { Vec::new() } else { self.unseen(dir, &entries)? };
         let mut kept = HashSet::new();
+        let unsure = match pages == 1 && unsure.len() > limits::STATS_MAX {
+            true => {
+                kept.extend(unsure);
+                Vec::new()
+            }
+            false => unsure,
+        };
         let asked_for = stream::iter(unsure).map(|name| async {
             let found = self.remote.stat(&path.join(&name)).await;
             (name, found)

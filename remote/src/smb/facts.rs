@@ -8,6 +8,9 @@ use smb2::msg::directory_info::DirectoryInfoEntry;
 const EPOCH_TICKS: i64 = 116_444_736_000_000_000;
 const TICKS_PER_SECOND: i64 = 10_000_000;
 
+/// 1985.
+const MARKS_FROM_TICKS: i64 = EPOCH_TICKS + 15 * 365 * 86_400 * TICKS_PER_SECOND;
+
 /// How late a server may be with a time of writing: Samba waits two seconds before it tells.
 const GRAIN_TICKS: i64 = 25 * TICKS_PER_SECOND / 10;
 
@@ -114,6 +117,25 @@ impl Facts {
         let is_dotted = name.starts_with(b".");
         let kept = old.map_or(ARCHIVE, |old| old.attributes & SETTABLE);
         if is_dotted { kept & !HIDDEN } else { kept }
+    }
+
+    /// A time of access that no clock gives, and that follows from which bytes these are: with it a
+    /// file is marked of which a site has seen all, before it is moved aside. Who writes to it
+    /// afterwards makes another file of it, that is not marked.
+    pub(super) fn mark(&self) -> i64 {
+        let parts = [self.id, self.size, self.mtime as u64];
+        let bytes = parts.iter().flat_map(|part| part.to_le_bytes());
+        // FNV: the same everywhere and for ever.
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        // Within 228 years from 1985: disks hold these.
+        MARKS_FROM_TICKS + (hash >> 8) as i64
+    }
+
+    /// See `mark`.
+    pub(super) fn is_marked(&self) -> bool {
+        self.atime == self.mark()
     }
 
     /// Whether both times it was the same directory with the same last change.
@@ -236,6 +258,22 @@ mod tests {
         facts.attributes = with_mode(facts.attributes, 0o600);
         assert_eq!(facts.metadata(None, &Defaults::default(), 0).mode, Some(0o644));
         assert_eq!(facts.attributes, ARCHIVE);
+    }
+
+    #[test]
+    fn a_mark_is_of_these_bytes_alone() {
+        let mut facts = Facts::parse(&[0; 80]).unwrap();
+        facts.atime = facts.mark();
+        let limit = EPOCH_TICKS + 250 * 365 * 86_400 * TICKS_PER_SECOND;
+        assert!(facts.is_marked() && (EPOCH_TICKS..limit).contains(&facts.atime));
+        for other in [
+            Facts { mtime: 1, ..facts.clone() },
+            Facts { size: 1, ..facts.clone() },
+            Facts { id: 1, ..facts.clone() },
+            Facts { atime: facts.atime + 1, ..facts.clone() },
+        ] {
+            assert!(!other.is_marked());
+        }
     }
 
     #[test]

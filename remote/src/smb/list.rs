@@ -89,8 +89,9 @@ impl Session {
         };
         witness?;
         let one_moment = still == Still::Yes;
-        show_what_stands_aside(&mut found);
+        let replaced = show_what_stands_aside(&mut found);
         self.put_back_all(link, dir, &found).await;
+        self.finish_all(link, dir, replaced).await;
         self.remove_empty_holders(link, dir, &found).await;
         let seen = stream::iter(found).map(|Found { name, facts, wire: below, .. }| {
             let below = if wire.is_empty() { below } else { format!("{wire}\\{below}") };
@@ -112,6 +113,17 @@ impl Session {
             .map(|seen| seen.map(|(name, seen)| (name, self.metadata(link, &seen))))
             .collect::<Outcome<Vec<_>>>()?;
         Ok(Rest { entries: Arc::new(entries), at: 0, one_moment })
+    }
+
+    /// The rest of replacements whose site was killed before it removed the old file.
+    async fn finish_all(&self, link: &Arc<Link>, dir: &RemotePath, replaced: Vec<Vec<u8>>) {
+        let count = if self.config.read_only { 0 } else { PUT_BACK_MAX };
+        for name in replaced.into_iter().take(count) {
+            let path = dir.join(&name);
+            if let Err(fail) = place::finish(self, link, &path).await {
+                tracing::debug!(%path, kind = ?fail.kind, "what it replaced stays aside");
+            }
+        }
     }
 
     /// Directories for files with long names whose site was killed before it moved anything there.
@@ -151,27 +163,35 @@ impl Found {
 }
 
 /// A file that stands aside is listed under its own name while nothing else has it: to everybody
-/// else the instant without it never was.
-fn show_what_stands_aside(found: &mut Vec<Found>) {
+/// else the instant without it never was. Returns the names that have been taken, where what stands
+/// aside is as it was when it was replaced.
+fn show_what_stands_aside(found: &mut Vec<Found>) -> Vec<Vec<u8>> {
     let fold = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
+    let mut replaced = Vec::new();
     let is_any = |entry: &Found| entry.is_aside || name::is_aside_of(&entry.name).is_some();
     if !found.iter().any(is_any) {
-        return;
+        return replaced;
     }
     let plain = found.iter().filter(|entry| !entry.is_aside);
     let present: HashSet<String> = plain.map(|entry| fold(&entry.name)).collect();
-    found.retain(|entry| !entry.is_aside || !present.contains(&fold(&entry.name)));
     for entry in found.iter_mut() {
         let own = name::is_aside_of(&entry.name).map(<[u8]>::to_vec);
-        // The name on the wire stays: that is where the file is.
-        if let Some(own) = own.filter(|own| !present.contains(&fold(own)) && !entry.facts.is_dir())
-        {
-            (entry.name, entry.is_aside) = (own, true);
-        }
-        if entry.is_aside {
-            entry.facts = entry.facts.clone().shown();
+        let Some(own) = own.or_else(|| entry.is_aside.then(|| entry.name.clone())) else {
+            continue;
+        };
+        match present.contains(&fold(&own)) {
+            true if entry.facts.is_marked() => replaced.push(own),
+            true => {}
+            // The name on the wire stays: that is where the file is.
+            false if !entry.facts.is_dir() => {
+                (entry.name, entry.is_aside) = (own, true);
+                entry.facts = entry.facts.clone().shown();
+            }
+            false => {}
         }
     }
+    found.retain(|entry| !entry.is_aside || !present.contains(&fold(&entry.name)));
+    replaced
 }
 
 /// One directory with all that stands aside in it; again, while it changes under our hands.
@@ -286,8 +306,11 @@ mod tests {
         show_what_stands_aside(&mut found);
         assert_eq!((&found[0].name[..], found[0].facts.id), (&b"a"[..], 1));
         let mut found = vec![entry(b".~covefs-move-of-a", 1), entry(b"A", 2)];
-        show_what_stands_aside(&mut found);
+        assert!(show_what_stands_aside(&mut found).is_empty());
         assert_eq!(&found[0].name[..], b".~covefs-move-of-a");
+        // As it was when it was replaced.
+        found[0].facts.atime = found[0].facts.mark();
+        assert_eq!(show_what_stands_aside(&mut found), [b"a"]);
         // With a name so long that it stands in a directory of its own.
         let held = || Found { is_aside: true, ..entry(b"long", 3) };
         let mut found = vec![entry(b"b", 2), held()];

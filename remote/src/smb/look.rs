@@ -25,8 +25,8 @@ const LOOKS_MAX: usize = 4;
 
 /// Looks for a missing name in a directory that does not stand still, and what is between two: of
 /// chance length, so that they do not keep step with whoever replaces it.
-const ABSENCES_MAX: usize = 6;
-const WAIT: Duration = Duration::from_millis(12);
+const ABSENCES_MAX: usize = 4;
+const WAIT: Duration = Duration::from_millis(8);
 
 const FS_VOLUME: u8 = 1;
 const FS_FULL_SIZE: u8 = 7;

@@ -14,8 +14,9 @@
 //! together, and between them is no more than the server's own time.
 //!
 //! Cut off after 1, whoever sees old aside puts it back: nobody holds it any more. Cut off after 2,
-//! old stays aside until the next replacement of that name, which gives it a visible name beside
-//! it: whether all that was in it had been seen, nobody knows any more.
+//! whoever sees it removes it if it is still as it was compared: that says a mark on it, its time
+//! of access, set just before 1. Else the next replacement of that name gives it a visible name
+//! beside it: whether all that is in it was seen, nobody knows.
 //!
 //! A change whose answer was lost is asked for by the file's number, over a new connection.
 
@@ -229,10 +230,33 @@ pub(super) async fn put_back(
 ) -> Outcome<()> {
     let aside = name::aside(path).ok_or(ErrorKind::IsADirectory)?;
     let (wire, aside_wire) = (session.wire(path)?, session.wire(&aside)?);
-    let attributes = super::look::look_plain(link, &aside_wire).await?.shown().attributes;
-    move_to(link, &aside_wire, &wire, attributes).await?;
+    let facts = super::look::look_plain(link, &aside_wire).await?.shown();
+    let mut ops = moving(&aside_wire, &wire, facts.attributes);
+    // Before its end: the mark goes.
+    let unmarked = Basic { atime: link.now(), ..Basic::default() };
+    ops.insert(3, wire::set_basic(CHAINED, unmarked));
+    let mut answers = link.ask(ops).await?;
+    answers.done(0)?;
+    answers.done(1)?;
     remove_holder_of(session, link, path).await;
     Ok(())
+}
+
+/// Removes what an earlier replacement left aside, if it is as it was when that one compared it and
+/// nobody is at it. Whether it is gone.
+pub(super) async fn finish(
+    session: &Session,
+    link: &Arc<Link>,
+    path: &RemotePath,
+) -> Outcome<bool> {
+    let aside = name::aside(path).ok_or(ErrorKind::IsADirectory)?;
+    let (old, facts) = hold(link, &session.wire(&aside)?).await.map_err(in_motion)?;
+    if !facts.is_marked() {
+        return Ok(false);
+    }
+    discard(old, &facts).await?;
+    remove_holder_of(session, link, path).await;
+    Ok(true)
 }
 
 /// Makes the directory that a file with a long name stands aside in.
@@ -340,9 +364,15 @@ pub(super) async fn replace(
     let (wire, aside_wire) = (session.wire(path)?, session.wire(&aside)?);
     make_holder(session, link, path).await?;
     // Both at once: the name is missing for as long as the server takes from one to the other.
-    let aside_first = link.clone().send(vec![wire::rename(old.id, &aside_wire, false)]);
+    let marked = Basic { atime: facts.mark(), ..Basic::default() };
+    let aside_first = link
+        .clone()
+        .send(vec![wire::set_basic(old.id, marked), wire::rename(CHAINED, &aside_wire, false)]);
     let (moved, placed) = tokio::join!(aside_first, move_in(session, link, mover, path));
-    match moved?.done(0) {
+    match moved?.done(1) {
+        Err(fail) if fail.kind == ErrorKind::Exists && finish(session, link, path).await? => {
+            return Err(ErrorKind::Busy.into());
+        }
         Err(fail) if fail.kind == ErrorKind::Exists => {
             let kept = session.wire(&kept(path)?)?;
             let attributes = facts.attributes;
@@ -370,7 +400,8 @@ pub(super) async fn replace(
         Err(fail) => fail,
     };
     // A server that hides what begins with a dot has noted that by now.
-    let attributes = Basic { attributes: noted(facts.attributes), ..Basic::default() };
+    let atime = facts.atime.max(0);
+    let attributes = Basic { atime, attributes: noted(facts.attributes), ..Basic::default() };
     let back = vec![wire::rename(old.id, &wire, false), wire::set_basic(CHAINED, attributes)];
     let back = old.ask(back).await?.done(0);
     remove_holder_of(session, link, path).await;
