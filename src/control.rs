@@ -226,10 +226,10 @@ impl Server {
             Request::Sync { wait: true } => {
                 vfs.sync_now();
                 match vfs.sync_wait(report).await {
-                    Err(error) if error.kind == ErrorKind::PermissionDenied => {
+                    Err(error) if error.kind == ErrorKind::Refused => {
                         let message = format!(
                             "not everything is uploaded: {}; it is kept here and tried again",
-                            error.path
+                            in_words(&error)
                         );
                         return Answer::Failed { message, offline: true };
                     }
@@ -276,6 +276,7 @@ fn in_words(error: &Error) -> String {
              shows them, `covefs resize` changes the limit"
                 .into()
         }
+        ErrorKind::Refused => error.source.as_ref().map(ToString::to_string).unwrap_or_default(),
         ErrorKind::PermissionDenied => "the share refuses it: permission denied".into(),
         _ => error.to_string(),
     }

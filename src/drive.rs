@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 /// A daemon that was unmounted makes its journal durable and ends; a slow disk may need this.
 const END_WITHIN: Duration = Duration::from_secs(60);
 
+/// One that was detached by force may hang; it is not waited for longer.
+const FORCED_END_WITHIN: Duration = Duration::from_secs(5);
+
 /// `covefs unmount`.
 pub(crate) fn unmount(mountpoint: &Path, wait: bool, force: bool) -> Result<()> {
     let mount = client::mounted_at(mountpoint)?;
@@ -110,10 +113,22 @@ fn detach_dead(at: &Path) -> Result<()> {
     let cache = base.and_then(|base| registry::of_mountpoint(&base, at));
     covefs_mount::unmount(at, Detach::Force)
         .with_context(|| format!("cannot detach {}", at.display()))?;
-    match cache {
-        Some((cache_dir, note)) if !note.is_alive() => report_dirty(&cache_dir),
-        _ => Ok(()),
+    let Some((cache_dir, note)) = cache else { return Ok(()) };
+    let deadline = Instant::now() + FORCED_END_WITHIN;
+    while note.is_alive() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
     }
+    if note.is_alive() {
+        return Err(NotUploaded(format!(
+            "{} is detached, but its process {pid} does not end and keeps the cache; what it has not \
+             uploaded is safe in {}: `kill -9 {pid}`, then mount again",
+            at.display(),
+            cache_dir.display(),
+            pid = note.pid
+        ))
+        .into());
+    }
+    report_dirty(&cache_dir)
 }
 
 fn wait_for_end(pid: u32, drive: &Drive) -> Result<()> {

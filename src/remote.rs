@@ -136,6 +136,8 @@ impl LateDir {
             has_symlinks: true,
             has_xattrs: true,
             exchange: false,
+            quick_stat: true,
+            read_only: false,
         };
         LateDir { path, known, dir: OnceCell::new(), tried: Mutex::new(None), unknown }
     }

@@ -70,19 +70,23 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
         tracing::info!("{text}");
         relay.note(&text);
     };
-    let plan = plan::decide(request, &args.mountpoint, user, &mut note)?;
+    let mut plan = plan::decide(request, &args.mountpoint, user, &mut note)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("covefs")
         .build()
         .context("start the threads")?;
     let outcome = runtime.block_on(async {
-        let drive = start(&plan, &mut note).await.inspect_err(|_| {
-            if plan.made_cache_dir {
-                // Only as long as nothing is in it.
-                let _ = std::fs::remove_dir(&plan.config.cache_dir);
+        let drive = match start(&mut plan, &mut note).await {
+            Ok(drive) => drive,
+            Err(error) => {
+                if plan.made_cache_dir {
+                    // Only as long as nothing is in it.
+                    let _ = std::fs::remove_dir(&plan.config.cache_dir);
+                }
+                return Err(error);
             }
-        })?;
+        };
         let outcome = live(&plan, &drive, &log, relay).await;
         if let Err(error) = &outcome {
             tracing::error!("{error:#}");
@@ -102,9 +106,14 @@ struct Drive {
     smb: Option<Arc<SmbRemote>>,
 }
 
-async fn start(plan: &Plan, note: &mut dyn FnMut(String)) -> Result<Drive> {
+async fn start(plan: &mut Plan, note: &mut dyn FnMut(String)) -> Result<Drive> {
     let (account, login) = (plan.account.clone(), plan.login.clone());
     let opened = remote::open(&plan.share, account, login, &plan.config, note).await?;
+    if opened.share.limits().read_only && !plan.config.read_only {
+        note(format!("{} is read-only, and so is the drive", plan.config.share));
+        plan.config.read_only = true;
+        plan.mount.read_only = true;
+    }
     Ok(Drive { vfs: Vfs::start(plan.config.clone(), opened.share).await?, smb: opened.smb })
 }
 

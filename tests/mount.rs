@@ -160,6 +160,101 @@ until('an open log grows', grows)
     common::succeed(&mut command, Duration::from_secs(60));
 }
 
+/// rule S5: a program that writes over bytes and sets the file's time back (encrypted containers do
+/// so) is noticed, read and not overwritten.
+#[test]
+fn an_edit_there_that_sets_its_time_back_is_seen_and_kept() {
+    let mut drive = Drive::new("quiet", &[]);
+    drive.allow("conflict");
+    let versions = [1, 2, 3].map(|seed| pattern(seed, 300_000));
+    let there = drive.share.join("vault");
+    fs::write(&there, &versions[0]).unwrap();
+    let edit = |bytes: &[u8]| {
+        let file = File::options().write(true).open(&there).unwrap();
+        let before = file.metadata().unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        let times = fs::FileTimes::new().set_modified(before.modified().unwrap());
+        file.set_times(times).unwrap();
+    };
+    drive.start();
+    let here = drive.mnt.join("vault");
+    assert_eq!(fs::read(&here).unwrap(), versions[0]);
+    edit(&versions[1]);
+    until("the edit is seen", FRESH, || fs::read(&here).unwrap() == versions[1]);
+    File::options().write(true).open(&here).unwrap().write_all_at(b"mine", 0).unwrap();
+    edit(&versions[2]);
+    drive.sync();
+    let mut mine = versions[1].clone();
+    mine[..4].copy_from_slice(b"mine");
+    assert!(fs::read(&there).unwrap() == versions[2], "theirs keeps the name");
+    let copy = drive.share.join(format!("vault-{}", common::drive::SITE));
+    assert!(fs::read(copy).unwrap() == mine, "ours is kept beside it");
+}
+
+/// A share that nobody can change is said to be such at the start, not by every upload.
+#[test]
+fn a_read_only_share_makes_a_read_only_drive() {
+    if !common::is_root() {
+        eprintln!("only root can mount something read-only: not tested");
+        return;
+    }
+    let mut drive = Drive::new("read-only", &[]);
+    let bound = Bound::read_only(&drive.share, drive.scratch("bound"));
+    fs::write(drive.share.join("f"), b"text").unwrap();
+    drive.allow("No such file");
+    let mut over = Drive::over("over-read-only", &format!("dir:{}", bound.0.display()), &[], &[]);
+    over.start();
+    assert!(over.said().contains("is read-only, and so is the drive"), "{}", over.said());
+    assert_eq!(fs::read(over.mnt.join("f")).unwrap(), b"text");
+    let refused = fs::write(over.mnt.join("f"), b"x").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    over.unmount();
+}
+
+/// A directory mounted at another place, until this is dropped.
+struct Bound(PathBuf);
+
+impl Bound {
+    fn read_only(dir: &Path, at: PathBuf) -> Bound {
+        rustix::mount::mount_bind(dir, &at).unwrap();
+        let bound = Bound(at);
+        let flags = rustix::mount::MountFlags::BIND | rustix::mount::MountFlags::RDONLY;
+        rustix::mount::mount_remount(&bound.0, flags, c"").unwrap();
+        bound
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A process that hangs: the way out is named, and what was not uploaded is still there.
+#[test]
+fn a_drive_whose_process_hangs_is_detached_and_mounted_again() {
+    let mut drive = Drive::mounted("hanging", &["--debounce", "1h"]);
+    fs::write(drive.mnt.join("f"), pattern(1, 10_000)).unwrap();
+    File::open(drive.mnt.join("f")).unwrap().sync_all().unwrap();
+    let pid = rustix::process::Pid::from_raw(drive.pid() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let forced = drive.try_covefs("unmount", &["--force"]);
+    let said = String::from_utf8_lossy(&forced.stderr).into_owned();
+    assert_eq!(forced.status.code(), Some(3), "{said}");
+    assert!(said.contains(&format!("kill -9 {}", drive.pid())), "{said}");
+    let mut again = std::process::Command::new(env!("CARGO_BIN_EXE_covefs"));
+    again.args(["mount", &drive.share_name()]).arg(&drive.mnt);
+    again.arg("--cache-dir").arg(&drive.cache);
+    let refused = common::run(&mut again, Duration::from_secs(30));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("kill -9"), "{said}");
+    drive.kill();
+    drive.start();
+    assert_eq!(fs::read(drive.mnt.join("f")).unwrap(), pattern(1, 10_000));
+    drive.drain_and_wipe();
+    assert_eq!(fs::read(drive.share.join("f")).unwrap(), pattern(1, 10_000));
+}
+
 #[test]
 fn a_directory_of_ten_thousand_files() {
     const COUNT: usize = 10_000;

@@ -16,3 +16,5 @@ pub(crate) const WRITE_DURING_UPLOAD: bool = cfg!(feature = "broken-write-during
 pub(crate) const DELETE_FIRST: bool = cfg!(feature = "broken-delete-first");
 /// Room is never refused (E1).
 pub(crate) const LIMIT: bool = cfg!(feature = "broken-limit");
+/// A hole is made before its absence is durable (D2, D3).
+pub(crate) const HOLE_FIRST: bool = cfg!(feature = "broken-hole-first");

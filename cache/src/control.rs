@@ -10,7 +10,7 @@ use crate::status::*;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::{ErrorKind as RemoteKind, Kind, RemotePath};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
@@ -115,8 +115,8 @@ impl Vfs {
                 offline_since = None;
                 if let Some(failure) = self.sync.refused(&dirty, &before) {
                     let why = failure.kind.map_or("it was refused", RemoteKind::says);
-                    let text = format!("{why} ({})", failure.error);
-                    return Err(Error::new(ErrorKind::PermissionDenied, "upload").at(text));
+                    let why = format!("{why} ({})", failure.error);
+                    return Err(Error::refused("upload everything", why));
                 }
             } else if offline_since.get_or_insert_with(Instant::now).elapsed() > self.config.timeout
             {
@@ -235,19 +235,47 @@ impl Vfs {
         Ok(contents)
     }
 
-    /// Never evicts this and all below it; fetches what is missing in the background.
+    /// Never evicts this and all below it; fetches what is missing in the background. Error
+    /// `Refused` when that and what is pinned already are more than the limit.
     pub async fn pin(&self, path: &RemotePath) -> Result<()> {
         self.walk(path).await?;
+        self.pin_fits(path)?;
         self.journal.append(&[Record::Pin(path.clone())])?;
         let contents = self.contents_below(path)?;
         self.space.heat().pinned.extend(contents);
         let (vfs, path) = (self.arc(), path.clone());
         self.spawn("hydrate a pin", async move {
-            if let Err(error) = vfs.hydrate(&path, &|_| ()).await {
-                vfs.message(format!("{path} is pinned and not all of it is here: {error}"));
+            match vfs.hydrate(&path, &|_| ()).await {
+                Ok(()) => vfs.settled(&about_pin(&path)),
+                Err(error) => {
+                    let text = format!("{path} is pinned and not all of it is here: {error}");
+                    vfs.message(&about_pin(&path), text);
+                }
             }
         });
         Ok(())
+    }
+
+    fn pin_fits(&self, path: &RemotePath) -> Result<()> {
+        let pins = self.journal.live(|live| live.pins.iter().cloned().collect::<Vec<_>>());
+        let mut sizes = BTreeMap::new();
+        for pinned in pins.iter().chain([path]) {
+            for (ino, _) in self.files_below(pinned).unwrap_or_default() {
+                sizes.insert(ino, self.tree().get(ino)?.map_or(0, |node| node.size));
+            }
+        }
+        let (bytes, limit) = (sizes.values().sum::<u64>(), self.space.limit());
+        if bytes <= limit {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let why = format!(
+            "with what is pinned already that would be {} MiB, and the cache holds {} MiB; `covefs \
+             resize` changes its limit, `covefs unpin` makes room",
+            mib(bytes),
+            mib(limit)
+        );
+        Err(Error::refused("pin", why))
     }
 
     /// Notes that a content just loaded lies at or below a pin.
@@ -283,6 +311,10 @@ impl Vfs {
         for content in contents {
             heat.pinned.remove(&content);
         }
+        drop(heat);
+        // Another pin may hold some of it.
+        self.repin();
+        self.settled(&about_pin(path));
         Ok(())
     }
 
@@ -355,4 +387,9 @@ impl Vfs {
         self.space.set_limit(before);
         Err(Error::new(ErrorKind::NoSpace, "evict down to the new limit: more than that is dirty"))
     }
+}
+
+/// What a message about a pin is about.
+fn about_pin(path: &RemotePath) -> String {
+    format!("pin {path}")
 }

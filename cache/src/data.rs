@@ -64,7 +64,14 @@ impl Vfs {
         len: usize,
     ) -> Result<Vec<u8>> {
         let handle = self.handles.file(fh)?;
-        let end = handle.file.lock().size.min(offset.saturating_add(len as u64));
+        let (end, is_coming) = {
+            let content = handle.file.lock();
+            let is_coming = content.flights.iter().any(|flight| flight.range.contains(&offset));
+            (content.size.min(offset.saturating_add(len as u64)), is_coming)
+        };
+        if !is_coming {
+            handle.reading.lock().unwrap_or_else(|p| p.into_inner()).pattern.missed(offset);
+        }
         self.was_read(&handle, &(offset.min(end)..end));
         let bytes = self.read_content(&handle.file, offset, len as u64, Reader::User).await?;
         self.metrics.missed(bytes.len() as u64);

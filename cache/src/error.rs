@@ -55,6 +55,8 @@ pub enum ErrorKind {
     Offline,
     /// No answer within the deadline.
     Timeout,
+    /// What was asked for makes sense and cannot be done: the source says why, for people.
+    Refused,
     /// The local disk failed, or anything else that must not happen.
     Io,
 }
@@ -76,6 +78,12 @@ impl Error {
     /// An error with nothing beneath.
     pub fn new(kind: ErrorKind, op: &'static str) -> Self {
         Error { kind, op, path: String::new(), source: None }
+    }
+
+    /// Refused, with the reason in words for whoever asked.
+    pub fn refused(op: &'static str, why: String) -> Self {
+        let (kind, path) = (ErrorKind::Refused, String::new());
+        Error { kind, op, path, source: Some(why.into()) }
     }
 
     /// A failure of the local disk. A full disk is `NoSpace`, anything else `Io`.

@@ -8,6 +8,7 @@
 //! the content's lock (D2). Contents whose lock is held are skipped (E1).
 
 use crate::attr::{ContentId, Ino};
+use crate::broken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extents;
 use crate::file::File;
@@ -132,8 +133,10 @@ impl Vfs {
                 Record::Absent { content: file.id, epoch, ranges: ranges.collect() }
             })
             .collect();
-        self.journal.append_freeing(&records)?;
-        self.journal.sync()?;
+        if !broken::HOLE_FIRST {
+            self.journal.append_freeing(&records)?;
+            self.journal.sync()?;
+        }
         let mut freed = 0;
         for (file, extents) in going {
             {
@@ -148,6 +151,9 @@ impl Vfs {
                 self.index.apply(&ops)?;
             }
             self.unload_if_idle(&file);
+        }
+        if broken::HOLE_FIRST {
+            self.journal.append_freeing(&records)?;
         }
         Ok(freed)
     }

@@ -17,6 +17,9 @@ use tokio::time::Instant;
 /// What begins the name of a user's file or directory in transit.
 const MOVING: &[u8] = b".~covefs-move-";
 
+/// What begins the name that it gets if nobody knows the one it had.
+const FOUND: &[u8] = b"covefs-found-";
+
 /// What the share's clock said last, and when.
 #[derive(Default)]
 pub(crate) struct ShareClock(Mutex<Option<(Timestamp, Instant)>>);
@@ -60,6 +63,34 @@ impl Vfs {
     pub(crate) fn is_stranded(&self, name: &[u8], entry: &Metadata) -> bool {
         name.starts_with(MOVING)
             && self.share_clock.age(entry).is_some_and(|age| age > limits::STRANDED)
+    }
+
+    /// Gives a name again to what we had in transit when its directory was moved elsewhere: where it
+    /// was to go, it can no longer be found to go there (S6).
+    pub(crate) fn put_back(&self, path: &RemotePath, entry: &Metadata) {
+        let Some((dir, name)) = path.split() else { return };
+        let ours = format!("{}{}-", String::from_utf8_lossy(MOVING), self.site.cache_id);
+        let still = || {
+            self.journal.live(|live| {
+                let bases = live.nodes.values().filter_map(|node| node.base.as_ref());
+                let sent = live.sent.values().map(|sent| &sent.place);
+                bases.map(|base| &base.place).chain(sent).any(|place| place.name == name)
+            })
+        };
+        if !name.starts_with(ours.as_bytes()) || self.config.read_only || still() {
+            return;
+        }
+        let kept = dir.join(&[FOUND, &name[ours.len()..]].concat());
+        let (vfs, path, version) = (self.arc(), path.clone(), entry.version);
+        self.spawn("put back what was in transit", async move {
+            match vfs.remote.rename(&path, &version, &kept, Expect::Absent).await {
+                Ok(_) => vfs.message(
+                    &kept.to_string(),
+                    format!("what was renamed here while its directory was moved there is {kept}"),
+                ),
+                Err(error) => tracing::debug!(%error, %path, "it stays in transit"),
+            }
+        });
     }
 
     /// Removes an upload of some other site that was broken off a week ago, or longer.

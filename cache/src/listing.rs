@@ -151,6 +151,7 @@ impl Vfs {
                     seen.insert(name.clone());
                     self.take(&mut tree, place, metadata, asked)?;
                 } else if let Some(path) = tree.remote_path_of(&place)? {
+                    self.put_back(&path, metadata);
                     self.remove_abandoned(path, metadata);
                 }
             }
@@ -286,7 +287,9 @@ impl Vfs {
         base: Base,
         metadata: &Metadata,
     ) -> Result<()> {
-        let same_content = base.version.same_content(&metadata.version) && !base.young;
+        let same_content = base.version.same_content(&metadata.version)
+            && !base.young
+            && !node.is_in_doubt(metadata);
         let removed = node.place.is_none();
         if !same_content && removed {
             // Removed here, edited there: sync finds out and lets the edit win.

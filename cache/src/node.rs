@@ -4,7 +4,7 @@
 //! Everything that sync has to do follows from the difference (DESIGN.md section 4).
 
 use crate::attr::{ContentId, Ino};
-use covefs_remote::{Kind, Timestamp, Version, Xattrs};
+use covefs_remote::{Kind, Metadata, Timestamp, Version, Xattrs};
 use serde::{Deserialize, Serialize};
 
 /// A name in a directory.
@@ -94,8 +94,29 @@ impl Node {
         self.is_moved() || self.dirty_content || self.dirty_attrs.any()
     }
 
+    /// Whether the share's mark of a file moved and nothing else that it tells: its bytes may have
+    /// been written over, and its time set back (S5).
+    pub(crate) fn is_in_doubt(&self, found: &Metadata) -> bool {
+        let Some(base) = &self.base else { return false };
+        let dirty = self.dirty_attrs;
+        // Set there; or set here, and the answer was lost.
+        let explained = is_set(dirty.mode, &Some(self.mode), &found.mode)
+            || is_set(dirty.owner, &Some(self.uid), &found.uid)
+            || is_set(dirty.owner, &Some(self.gid), &found.gid)
+            || is_set(dirty.xattrs, &self.xattrs, &found.xattrs);
+        self.kind == Kind::File
+            && base.version.same_content(&found.version)
+            && base.version.object != found.version.object
+            && !explained
+    }
+
     /// Whether it is neither here nor there.
     pub(crate) fn is_nothing(&self) -> bool {
         self.place.is_none() && self.base.is_none()
     }
+}
+
+/// Whether an attribute that both sides know was set: there, or by us, whom nobody told that it was.
+fn is_set<T: PartialEq>(dirty: bool, ours: &Option<T>, theirs: &Option<T>) -> bool {
+    ours.is_some() && theirs.is_some() && (ours == theirs) == dirty
 }

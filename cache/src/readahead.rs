@@ -2,13 +2,14 @@
 //!
 //! A first touch fetches what it needs, rounded to blocks. Only proven sequential reading grows a
 //! window, by doubling; a jump closes it. The reference is the on-demand readahead of Linux
-//! (mm/readahead.c), with windows made for a network instead of a disk.
+//! (mm/readahead.c), with windows made for a network instead of a disk. What was fetched ahead and
+//! is gone when its turn comes had no room: the window shrinks, as Linux' does when it thrashes.
 
 use crate::limits;
 use std::ops::Range;
 
 /// How one handle reads.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Pattern {
     /// Where the next sequential read begins.
     next: u64,
@@ -18,12 +19,22 @@ pub(crate) struct Pattern {
     window: u64,
     /// Up to where was fetched ahead.
     ahead: u64,
+    /// The largest window for which there was room, in bytes.
+    room: u64,
+}
+
+impl Default for Pattern {
+    fn default() -> Self {
+        Pattern { next: 0, run: 0, window: 0, ahead: 0, room: limits::READAHEAD }
+    }
 }
 
 /// Reads that the kernel splits or reorders by this much still count as sequential.
 const SLACK: u64 = 256 << 10;
 /// Reads in a row that prove a sequential reader.
 const PROVEN: u32 = 3;
+/// A window that had no room grows again by a byte for so many that are read.
+const GROWS_BY: u64 = 16;
 
 impl Pattern {
     /// A read of `range`; returns what to fetch ahead now, maybe nothing.
@@ -35,13 +46,18 @@ impl Pattern {
         } else {
             // A long first read at the beginning is the kernel's own readahead: half a proof.
             let long = range.start == 0 && range.end >= limits::BLOCK;
-            *self = Pattern { next: range.end, run: 1 + u32::from(long), ..Pattern::default() };
+            let (next, run, room) = (range.end, 1 + u32::from(long), self.room);
+            *self = Pattern { next, run, room, ..Pattern::default() };
         }
         if self.run < PROVEN {
             return 0..0;
         }
         let asked = range.end - range.start;
-        self.window = (self.window * 2).clamp(asked.max(limits::BLOCK) * 4, limits::READAHEAD);
+        self.room = (self.room + asked / GROWS_BY).min(limits::READAHEAD);
+        self.window = (self.window * 2).max(asked.max(limits::BLOCK) * 4).min(self.room);
+        if self.window < limits::BLOCK {
+            return 0..0;
+        }
         // Half of the window is still ahead: one longer fetch later beats many short ones now.
         if self.ahead > range.end + self.window / 2 {
             return 0..0;
@@ -50,6 +66,15 @@ impl Pattern {
         let end = (range.end + self.window).min(size);
         self.ahead = self.ahead.max(end);
         if start < end { start..end } else { 0..0 }
+    }
+
+    /// The bytes at `at` are not here, and nothing brings them.
+    pub(crate) fn missed(&mut self, at: u64) {
+        if self.run >= PROVEN && at < self.ahead {
+            self.room = self.window / 2;
+            self.window = 0;
+            self.ahead = at;
+        }
     }
 }
 
@@ -88,6 +113,28 @@ mod tests {
             assert!(ahead <= at + limits::READAHEAD);
         }
         assert!(ahead >= at + limits::READAHEAD / 2, "the pipe is kept full");
+    }
+
+    #[test]
+    fn a_window_without_room_shrinks_and_grows_again() {
+        const STEP: u64 = 128 << 10;
+        let mut pattern = Pattern::default();
+        let fetched = |pattern: &mut Pattern, reads: Range<u64>, missing: bool| {
+            let mut sum = 0;
+            for at in reads.map(|read| read * STEP) {
+                if missing {
+                    pattern.missed(at);
+                }
+                let ahead = pattern.read(&(at..at + STEP), SIZE);
+                sum += ahead.end - ahead.start;
+            }
+            sum as f64 / STEP as f64
+        };
+        let without = fetched(&mut pattern, 0..1000, true);
+        assert!(without < 300.0, "{without} fetched for nothing");
+        let with = fetched(&mut pattern, 1000..7000, false);
+        assert!(with > 5900.0, "{with} of 6000");
+        assert_eq!(pattern.room, limits::READAHEAD);
     }
 
     #[test]

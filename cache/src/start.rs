@@ -78,8 +78,12 @@ impl fmt::Display for StartError {
                     Some(at) => write!(
                         out,
                         ", mounted at {at}; unmount it first, or give this mount its own --cache-dir"
-                    ),
-                    None => write!(out, "; give this mount its own --cache-dir"),
+                    )?,
+                    None => write!(out, "; give this mount its own --cache-dir")?,
+                }
+                match pid {
+                    Some(pid) => write!(out, " (a process that hangs is ended by kill -9 {pid})"),
+                    None => Ok(()),
                 }
             }
             StartError::OtherShare { dir, theirs } => write!(
@@ -395,7 +399,7 @@ impl Vfs {
             self.reach.give_up("no answer at the start");
         }
         for name in &replayed.set_aside {
-            self.message(format!("a damaged part of the journal was set aside as {name}"));
+            self.message(name, format!("a damaged part of the journal was set aside as {name}"));
         }
         let vfs = self.arc();
         let whole = replayed.whole;

@@ -5,6 +5,7 @@
 mod change;
 mod conflict;
 mod plan;
+mod quiet;
 mod run;
 mod sent;
 mod source;

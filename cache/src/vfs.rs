@@ -70,7 +70,8 @@ pub struct Vfs {
     changes: AtomicU64,
     notices: mpsc::Sender<Notice>,
     notices_taken: Mutex<Option<mpsc::Receiver<Notice>>>,
-    messages: Mutex<Vec<String>>,
+    /// What each is about, and what is said of it.
+    messages: Mutex<Vec<(String, String)>>,
     /// The cache directory is ours for as long.
     _lock: DirLock,
     runtime: tokio::runtime::Handle,
@@ -204,14 +205,24 @@ impl Vfs {
         })
     }
 
-    /// Something that a person should look at, in `covefs status`.
-    pub(crate) fn message(&self, text: String) {
+    /// Something that a person should look at, in `covefs status`. Said again of the same thing, it
+    /// takes the place of what was said before.
+    pub(crate) fn message(&self, about: &str, text: String) {
         tracing::warn!("{text}");
-        self.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(text);
+        self.settled(about);
+        let mut messages = self.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        messages.push((about.to_owned(), text));
+    }
+
+    /// There is nothing more to say about it.
+    pub(crate) fn settled(&self, about: &str) {
+        let mut messages = self.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        messages.retain(|(other, _)| other != about);
     }
 
     pub(crate) fn messages(&self) -> Vec<String> {
-        self.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        let messages = self.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        messages.iter().map(|(_, text)| text.clone()).collect()
     }
 
     /// A number that no node, content or temporary name ever had (J8).

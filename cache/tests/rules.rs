@@ -8,14 +8,16 @@ mod bytes;
 #[path = "rules/caches.rs"]
 mod caches;
 mod harness;
+#[path = "rules/quiet.rs"]
+mod quiet;
 #[path = "rules/reading.rs"]
 mod reading;
 #[path = "rules/sent.rs"]
 mod sent;
 
 use covefs_cache::*;
-use covefs_remote::ErrorKind as RemoteKind;
 use covefs_remote::fault::{Fault, Gate, Rule};
+use covefs_remote::{Attrs, ErrorKind as RemoteKind};
 use harness::*;
 use std::time::Duration;
 

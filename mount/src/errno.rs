@@ -13,7 +13,7 @@ pub(crate) fn errno(kind: ErrorKind) -> Errno {
         ErrorKind::IsADirectory => Errno::EISDIR,
         ErrorKind::NotEmpty => Errno::ENOTEMPTY,
         ErrorKind::PermissionDenied => Errno::EACCES,
-        ErrorKind::NotPermitted => Errno::EPERM,
+        ErrorKind::NotPermitted | ErrorKind::Refused => Errno::EPERM,
         ErrorKind::ReadOnly => Errno::EROFS,
         ErrorKind::NoSpace => Errno::ENOSPC,
         ErrorKind::NameInvalid | ErrorKind::Invalid => Errno::EINVAL,

@@ -95,6 +95,8 @@ impl AzureRemote {
             has_symlinks: true,
             has_xattrs: false,
             exchange: true,
+            quick_stat: false,
+            read_only: false,
         };
         let http = Http::new(account, &share, &dir, None)?;
         let share = Share::new(http, (share, dir), defaults, page_entries, known);

@@ -56,6 +56,8 @@ impl MemoryRemote {
             has_symlinks: true,
             has_xattrs: true,
             exchange: true,
+            quick_stat: true,
+            read_only: false,
         })
     }
 

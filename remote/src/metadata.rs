@@ -79,6 +79,12 @@ impl Version {
         self.content == other.content
     }
 
+    /// The same object, with bytes that nobody has seen: no content is the same.
+    pub fn in_doubt(self) -> Version {
+        let never = Timestamp { seconds: i64::MIN, nanos: 0 };
+        Version { content: ContentMark { mtime: never, ..self.content }, ..self }
+    }
+
     /// Whether both name the same object, whatever was written to it.
     pub fn same_object(&self, other: &Version) -> bool {
         self.content.file_id == other.content.file_id
@@ -204,4 +210,8 @@ pub struct Limits {
     pub has_xattrs: bool,
     /// Whether `replace` compares and puts in place in one step (X5).
     pub exchange: bool,
+    /// Whether `stat` costs next to nothing: then a file is looked at before it is changed (S5).
+    pub quick_stat: bool,
+    /// Whether nothing on it can be changed by anybody.
+    pub read_only: bool,
 }

@@ -148,6 +148,8 @@ impl SmbRemote {
             has_symlinks: true,
             has_xattrs: false,
             exchange: true,
+            quick_stat: false,
+            read_only: false,
         };
         let narrow = Limits { name_bytes_max: name::NARROW_BYTES_MAX, ..limits.clone() };
         SmbRemote { limits, narrow, session: Arc::new(Session::new(config)) }

@@ -95,6 +95,7 @@ macro_rules! over_all {
 
 over_all! {
     looking::the_root_is_a_directory,
+    looking::what_a_change_answers_is_what_stands,
     looking::what_is_missing_is_not_found,
     looking::a_file_is_no_directory,
     looking::metadata_tells_size_kind_and_version,

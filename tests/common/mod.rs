@@ -8,7 +8,7 @@
 // Each test file uses its own part of the harness.
 #![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
-mod drive;
+pub mod drive;
 mod machine;
 mod random;
 mod run;

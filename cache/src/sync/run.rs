@@ -10,7 +10,7 @@ use crate::limits;
 use crate::names::OUR_PREFIX;
 use crate::node::{Node, Place};
 use crate::vfs::Vfs;
-use covefs_remote::{Kind, RemotePath};
+use covefs_remote::{Kind, Remote, RemotePath};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -207,6 +207,9 @@ impl Vfs {
     }
 
     async fn act(&self, view: &View, action: Action) -> Result<Outcome> {
+        if self.remote.limits().quick_stat && self.looks_again(view).await? {
+            return Ok(Outcome::Again);
+        }
         if let (Some(old), Action::Replace(_) | Action::Move(_)) = (&view.occupant, action) {
             self.keep_for_readers(old).await;
         }

@@ -212,7 +212,8 @@ impl Vfs {
             let limit = copy_bytes_max(self.remote.limits());
             let kept = dir.join(&copy_name(name, &mark, 1, limit));
             self.remote.rename(&temp, &left.version, &kept, Expect::Absent).await?;
-            self.message(format!("an edit made on the share during an upload is kept as {kept}"));
+            let text = format!("an edit made on the share during an upload is kept as {kept}");
+            self.message(&kept.to_string(), text);
         }
         self.journal.append_freeing(&[Record::TempGone(temp)])
     }

@@ -102,6 +102,8 @@ fn a_hole_is_made_after_its_absence_is_durable() {
         rig.pause(Duration::from_secs(5));
         rig.settle().unwrap();
         rig.index_is_durable();
+        // While it is open its data file stays, and gets holes.
+        let _open = rig.open("a", READ).unwrap();
         rig.disk.kill_after_ops(ops);
         let _ = rig.evict("a");
         rig.stop();

@@ -184,6 +184,56 @@ fn the_limit_holds() {
     }
 }
 
+/// A pin of more than the cache holds is refused, in words that say what to do.
+#[test]
+fn a_pin_that_cannot_be_kept_is_refused() {
+    let rig = Rig::with(|memory, config| {
+        config.limit_bytes = 64 << 20;
+        memory.write_file(&path("d/half"), pattern(1, 40 << 20));
+        memory.write_file(&path("other"), pattern(2, 40 << 20));
+    });
+    rig.wait(rig.vfs().pin(&path("d"))).unwrap();
+    // A pin within a pin takes nothing more.
+    rig.wait(rig.vfs().pin(&path("d/half"))).unwrap();
+    let refused = rig.wait(rig.vfs().pin(&path("other"))).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Refused);
+    let words = refused.source.unwrap().to_string();
+    assert!(words.contains("80 MiB") && words.contains("covefs unpin"), "{words}");
+    rig.wait(rig.vfs().unpin(&path("d"))).unwrap();
+    rig.wait(rig.vfs().hydrate(&path("d/half"), &|_| ())).unwrap();
+    for _ in 0..2 {
+        same(&rig.read("other").unwrap(), &pattern(2, 40 << 20));
+    }
+    assert!(rig.is_here("d/half"), "the inner pin still holds");
+    rig.wait(rig.vfs().unpin(&path("d/half"))).unwrap();
+    rig.wait(rig.vfs().pin(&path("other"))).unwrap();
+}
+
+/// A file read from one end to the other is fetched once, also where none of it can be kept.
+#[test]
+fn a_reader_without_room_fetches_what_it_reads() {
+    const SIZE: usize = 128 << 20;
+    let rig = Rig::with(|memory, config| {
+        config.limit_bytes = 64 << 20;
+        memory.write_file(&path("pinned"), pattern(1, 61 << 20));
+        memory.write_file(&path("cold"), pattern(2, SIZE));
+    });
+    rig.wait(rig.vfs().pin(&path("pinned"))).unwrap();
+    // Its last bytes may not fit.
+    let _ = rig.wait(rig.vfs().hydrate(&path("pinned"), &|_| ()));
+    let fetched = || rig.vfs().status().reads.fetched_bytes;
+    let before = fetched();
+    let fh = rig.open("cold", READ).unwrap();
+    let expected = pattern(2, SIZE);
+    for at in (0..SIZE).step_by(128 << 10) {
+        same(&rig.read_at(fh, at as u64, 128 << 10).unwrap(), &expected[at..at + (128 << 10)]);
+    }
+    rig.close(fh);
+    let times = (fetched() - before) as f64 / SIZE as f64;
+    eprintln!("{times:.2}");
+    assert!(times < 1.5, "{times:.2} bytes for each byte read");
+}
+
 /// A copy of bytes that there is no room to keep ends; the kernel then reads and writes.
 #[test]
 fn a_copy_without_room_ends() {

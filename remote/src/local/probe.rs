@@ -8,7 +8,7 @@ use super::root::View;
 use super::swap;
 use crate::prng::Prng;
 use crate::{Limits, NameRule, Usage};
-use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat, unlinkat};
 
 /// The limits of the share. Where nothing can be made, a file system is taken to fold no case but
 /// on a Mac, and to have no exchange; a change finds out for itself.
@@ -26,6 +26,8 @@ pub(super) fn limits(view: &View) -> Outcome<Limits> {
         has_symlinks: true,
         has_xattrs: has_xattrs(view),
         exchange,
+        quick_stat: true,
+        read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::MemoryRemote;
 use super::tree::{Body, ROOT, Tree};
-use crate::RemotePath;
+use crate::{Attrs, RemotePath};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -37,6 +37,24 @@ impl MemoryRemote {
                 tree.link(parent, &name, id);
             }
         }
+    }
+
+    /// From outside: writes bytes of the same number into a file and sets its time back, as some
+    /// programs do for every file that they change. Panics where there is no such file.
+    pub fn write_file_quietly(&self, path: &RemotePath, bytes: impl Into<Bytes>) {
+        let tree = &mut self.state().tree;
+        let id = tree.resolve(path).expect("there is a file");
+        let before = tree.metadata(id, false);
+        tree.set_content(id, bytes.into());
+        tree.set_attrs(id, &Attrs { mtime: Some(before.mtime), ..Attrs::default() });
+        assert_eq!(tree.version(id).content, before.version.content, "of the same number");
+    }
+
+    /// From outside: sets attributes. Panics where there is nothing.
+    pub fn set_attrs_of(&self, path: &RemotePath, attrs: &Attrs) {
+        let tree = &mut self.state().tree;
+        let id = tree.resolve(path).expect("there is something");
+        tree.set_attrs(id, attrs);
     }
 
     /// From outside: a directory and all above it, where there are none.

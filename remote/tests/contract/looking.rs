@@ -12,6 +12,30 @@ pub async fn the_root_is_a_directory(share: Share) {
     assert!(usage.total_bytes >= usage.free_bytes && usage.total_bytes > 0);
 }
 
+/// rule S5: else a change of ours would look like another's at the next listing.
+pub async fn what_a_change_answers_is_what_stands(share: Share) {
+    let check = async |name: &str, answered: Metadata| {
+        assert_eq!(version(&share, name).await, answered.version, "{name}, by its name");
+        let listed = entries(&share, "").await;
+        assert_eq!(listed[name.as_bytes()].version, answered.version, "{name}, listed");
+    };
+    let made = put(&share, "f", b"one").await;
+    check("f", made.clone()).await;
+    let upload = Upload::of("two").with(Attrs { mode: Some(0o600), ..Attrs::default() });
+    let replaced = send(&share, "f", upload, Expect::Version(made.version)).await.unwrap();
+    check("f", replaced.clone()).await;
+    let moved = share.rename(&path("f"), &replaced.version, &path("g"), Expect::Absent).await;
+    let moved = moved.unwrap();
+    check("g", moved.clone()).await;
+    let other = put(&share, "h", b"three").await;
+    let over = Expect::Version(other.version);
+    let moved = share.rename(&path("g"), &moved.version, &path("h"), over).await.unwrap();
+    check("h", moved.clone()).await;
+    let attrs = Attrs { mode: Some(0o640), ..Attrs::default() };
+    let set = share.set_attrs(&path("h"), &moved.version, &attrs).await.unwrap();
+    check("h", set).await;
+}
+
 pub async fn what_is_missing_is_not_found(share: Share) {
     mkdir(&share, "d").await;
     let file = put(&share, "f", b"x").await;

@@ -57,7 +57,9 @@ impl World {
                 .filter(|(path, _)| !path.is_root())
                 .map(|(path, entry)| (path.to_string().trim_start_matches('/').to_owned(), entry))
                 .collect();
-            match (0..2).try_for_each(|site| self.shows(site, &share)) {
+            // Both look, whatever the first one sees: a look mends what only that site can.
+            let [first, second] = [0, 1].map(|site| self.shows(site, &share));
+            match first.and(second) {
                 Ok(()) => return Ok(share),
                 Err(wrong) => told = wrong,
             }
