@@ -96,7 +96,8 @@ impl Vfs {
     /// To the share a name that differs in case alone is the same: what has it keeps it. Said now,
     /// not when it is uploaded. `moving`: who may change the case of his own name.
     fn refuse_twin(&self, tree: &mut Tree, dir: Ino, name: &[u8], moving: Ino) -> Result<()> {
-        if self.remote.limits().case_sensitive {
+        // Where there are two already, what has the very name is what is meant.
+        if self.remote.limits().case_sensitive || tree.child(dir, name)?.is_some() {
             return Ok(());
         }
         match tree.twin(dir, name)?.filter(|twin| twin.ino != moving) {
@@ -587,9 +588,7 @@ impl Vfs {
         if target.as_ref().is_some_and(|target| target.ino == moving.ino) {
             return Ok(Step::Done(()));
         }
-        if target.is_none() {
-            self.refuse_twin(&mut tree, new_parent, new_name, moving.ino)?;
-        }
+        self.refuse_twin(&mut tree, new_parent, new_name, moving.ino)?;
         if moving.kind == Kind::Dir && tree.is_within(new_parent, moving.ino)? {
             return Err(Error::new(ErrorKind::Loop, "move a directory into itself"));
         }

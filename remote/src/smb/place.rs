@@ -370,14 +370,8 @@ pub(super) async fn replace(
         .send(vec![wire::set_basic(old.id, marked), wire::rename(CHAINED, &aside_wire, false)]);
     let (moved, placed) = tokio::join!(aside_first, move_in(session, link, mover, path));
     match moved?.done(1) {
-        Err(fail) if fail.kind == ErrorKind::Exists && finish(session, link, path).await? => {
-            return Err(ErrorKind::Busy.into());
-        }
         Err(fail) if fail.kind == ErrorKind::Exists => {
-            let kept = session.wire(&kept(path)?)?;
-            let attributes = facts.attributes;
-            move_to(link, &aside_wire, &kept, attributes).await.map_err(in_motion)?;
-            tracing::warn!(%path, "what an earlier replacement had left aside is kept beside it");
+            clear_aside(session, link, path, &facts).await?;
             return Err(ErrorKind::Busy.into());
         }
         moved => moved.map_err(in_motion)?,
@@ -417,6 +411,24 @@ pub(super) async fn replace(
         }
         Err(other) => Err(other),
     }
+}
+
+/// Makes room where an earlier replacement left its old file aside: that goes if all of it had been
+/// seen, else it gets a name that people see. `facts`: of what has its name now.
+async fn clear_aside(
+    session: &Session,
+    link: &Arc<Link>,
+    path: &RemotePath,
+    facts: &Facts,
+) -> Outcome<()> {
+    if finish(session, link, path).await? {
+        return Ok(());
+    }
+    let aside = name::aside(path).ok_or(ErrorKind::IsADirectory)?;
+    let (aside, kept) = (session.wire(&aside)?, session.wire(&kept(path)?)?);
+    move_to(link, &aside, &kept, facts.attributes).await.map_err(in_motion)?;
+    tracing::warn!(%path, "what an earlier replacement had left aside is kept beside it");
+    Ok(())
 }
 
 /// Attributes as they are set: 0 would leave them.
