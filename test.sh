@@ -3,8 +3,8 @@
 # "N passed, N failed"; the exit code is 0 only if none failed.
 #   COVEFS_CRASH_ROUNDS=200 COVEFS_FSX_OPS=100000 ./test.sh    longer runs; COVEFS_SEED=N repeats one
 #   COVEFS_SEEDS=100000 ./test.sh                              more of the simulation
-#   COVEFS_WINDOWS=0 COVEFS_BROKEN=0 ./test.sh                 without the checks for other systems, and without
-#                                                              builds that are broken on purpose
+#   COVEFS_WINDOWS=0 COVEFS_BREAK=0 ./test.sh                  without the checks for other systems, and without
+#                                                              breaking invariants on purpose
 set -uo pipefail
 cd "$(dirname "$0")"
 export CARGO_TERM_COLOR=never RUST_BACKTRACE=1
@@ -135,10 +135,10 @@ for name in programs limit crash; do
 done
 step "simulation" 900 env COVEFS_SEEDS="${COVEFS_SEEDS:-6000}" \
   cargo test -p covefs-cache --lib two_sites_lose_nothing -- --nocapture
-if [ "${COVEFS_BROKEN:-1}" = 0 ]; then
-  skip "broken builds" "COVEFS_BROKEN=0"
+if [ "${COVEFS_BREAK:-1}" = 0 ]; then
+  skip "broken on purpose" "COVEFS_BREAK=0"
 else
-  step "broken builds" "${COVEFS_STEP_SECONDS:-1800}" ci/broken.sh
+  step "broken on purpose" "${COVEFS_STEP_SECONDS:-1800}" ci/broken.sh
 fi
 step "fsx" "${COVEFS_STEP_SECONDS:-1500}" ci/fsx.sh
 if [ "$(id -u)" = 0 ]; then

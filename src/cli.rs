@@ -151,6 +151,10 @@ pub(crate) struct MountArgs {
     /// How soon changes made elsewhere show up here, at the latest [default: 10s]
     #[arg(long, value_name = "TIME")]
     pub freshness: Option<String>,
+    /// Let the share tell of such changes, where it can (a dir: share on Linux): they show at once
+    /// then [default: on]
+    #[arg(long, value_name = "on|off")]
+    pub watch: Option<String>,
     /// This computer's name in the names of conflict copies [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub site: Option<String>,
@@ -233,6 +237,7 @@ impl MountArgs {
         layer.put("min-free", self.min_free.as_ref());
         layer.put("max-age", self.max_age.as_ref());
         layer.put("freshness", self.freshness.as_ref());
+        layer.put("watch", self.watch.as_ref());
         layer.put("site", self.site.as_ref());
         layer.put("read-only", self.read_only.as_ref());
         layer.put("sync", self.sync.as_ref());
@@ -304,7 +309,7 @@ mod tests {
             "covefs mount dir:/s /m -o cache-size=1G,ro -o nonempty",
             "covefs mount //h/s /m --smb-encrypt required",
             "covefs mount --allow-other=no dir:/s /m",
-            "covefs mount dir:/s /m --freshness 1s --freshness 2s",
+            "covefs mount dir:/s /m --freshness 1s --freshness 2s --watch off",
             "covefs unmount /m --wait --force",
             "covefs sync /m --wait",
             "covefs status /m --json --watch",

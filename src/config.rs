@@ -26,6 +26,7 @@ pub(crate) const KEYS: &[&str] = &[
     "min-free",
     "max-age",
     "freshness",
+    "watch",
     "site",
     "read-only",
     "sync",
@@ -126,6 +127,7 @@ pub(crate) struct Settings {
     pub min_free: Option<MinFree>,
     pub max_age: Option<Duration>,
     pub freshness: Option<Duration>,
+    pub watch: Option<bool>,
     pub site: Option<String>,
     pub read_only: bool,
     pub sync_share: bool,
@@ -153,6 +155,7 @@ impl Settings {
             min_free: winners.parsed("min-free", size::parse_min_free)?,
             max_age: winners.parsed("max-age", parse_max_age)?.flatten(),
             freshness: winners.parsed("freshness", size::parse_duration)?,
+            watch: winners.parsed("watch", parse_switch)?,
             site: winners.parsed("site", parse_site)?,
             read_only: winners.parsed("read-only", parse_switch)?.unwrap_or(false),
             sync_share: winners.parsed("sync", parse_sync)?.unwrap_or(false),
@@ -301,6 +304,7 @@ mod tests {
             (Origin::File("/etc/c.toml".into()), "uid", "joe", "uid in /etc/c.toml: 'joe'"),
             (Origin::Flags, "file-mode", "9", "--file-mode: '9'"),
             (Origin::Flags, "timeout", "0", "--timeout: 0"),
+            (Origin::Options, "watch", "maybe", "-o watch: 'maybe'"),
             (Origin::Flags, "site", "a/b", "--site: 'a/b'"),
         ] {
             let error = Settings::resolve(&[layer(origin, &[(key, value)])]).unwrap_err();

@@ -180,6 +180,7 @@ fn cache_config(
         min_free: settings.min_free.unwrap_or(MinFree::Percent(5.0)),
         max_age: settings.max_age,
         freshness: settings.freshness.unwrap_or(Duration::from_secs(10)),
+        watch: settings.watch.unwrap_or(true),
         site: settings.site.clone().unwrap_or_else(host_name),
         read_only: settings.read_only,
         sync_share: settings.sync_share,
@@ -239,10 +240,11 @@ mod tests {
 
     #[test]
     fn flags_are_stronger_than_words() {
-        let line = "covefs mount dir:/s /m --cache-size 1G -o cache-size=2G,freshness=5s";
+        let line = "covefs mount dir:/s /m --cache-size 1G -o cache-size=2G,freshness=5s,watch=off";
         let settings = requested(line).unwrap().settings;
         assert_eq!(settings.cache_size, Some(1 << 30));
         assert_eq!(settings.freshness, Some(Duration::from_secs(5)));
+        assert_eq!(settings.watch, Some(false));
     }
 
     #[test]

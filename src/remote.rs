@@ -11,8 +11,8 @@ use covefs_remote::azure::Account;
 use covefs_remote::local::LocalRemote;
 use covefs_remote::smb::{Encrypt, Login, SmbRemote};
 use covefs_remote::{
-    Attrs, ByteStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page, PageToken,
-    Remote, RemotePath, ShareIdentity, Source, Usage, Version,
+    Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page,
+    PageToken, Remote, RemotePath, ShareIdentity, Source, Usage, Version,
 };
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -278,6 +278,10 @@ impl Remote for LateDir {
     async fn usage(&self) -> covefs_remote::Result<Usage> {
         self.opened("usage", &RemotePath::root()).await?.usage().await
     }
+
+    async fn watch(&self) -> covefs_remote::Result<Option<ChangeStream>> {
+        self.opened("watch", &RemotePath::root()).await?.watch().await
+    }
 }
 
 #[cfg(test)]
@@ -382,6 +386,7 @@ mod tests {
             min_free: covefs_cache::MinFree::Percent(5.0),
             max_age: None,
             freshness: TRY_EVERY,
+            watch: false,
             site: "site".into(),
             read_only: false,
             sync_share: false,

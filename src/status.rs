@@ -221,7 +221,11 @@ fn live_text(status: &Status, cache_dir: &Path) -> String {
         let hint = format!("{conflicts}; see covefs conflicts {}", escaped(&status.mountpoint));
         lines.insert(2, ("conflicts", hint));
     }
-    let state = if status.online { "online" } else { "OFFLINE: the share cannot be reached" };
+    let state = match (status.online, status.watched) {
+        (true, true) => "online, tells of changes",
+        (true, false) => "online",
+        (false, _) => "OFFLINE: the share cannot be reached",
+    };
     let (mountpoint, share) = (escaped(&status.mountpoint), escaped(&status.share));
     let mut text = format!("{mountpoint}  {share}  {state}\n");
     for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
@@ -280,6 +284,7 @@ mod tests {
             share: "dir:/srv/\x1b[31mshare".into(),
             mountpoint: "/mnt/x".into(),
             online: true,
+            watched: false,
             cache: CacheStatus {
                 limit_bytes: 10 << 30,
                 used_bytes: 1 << 30,
@@ -311,6 +316,10 @@ mod tests {
         assert!(text.starts_with("/mnt/x  dir:/srv/\\x1b[31mshare  online\n"), "{text}");
         assert!(text.contains("  cache      1.0 GiB of 10.0 GiB (10 %), 1,204 files"), "{text}");
         assert!(text.contains("  uploads    the share has everything\n"), "{text}");
+        let mut watched = status();
+        watched.watched = true;
+        let text = live_text(&watched, Path::new("/c"));
+        assert!(text.contains("share  online, tells of changes\n"), "{text}");
         assert!(!text.contains("connection"), "{text}");
         let mut served = status();
         let (protocol, signing) = ("SMB 3.1.1".into(), "AES-128-GMAC".into());

@@ -5,17 +5,21 @@
 
 mod common;
 
-use common::{Drive, pattern, until, within};
+use common::{Drive, pattern, try_until, until, within};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The drives here run with --freshness 1s; a slow machine gets the rest.
 const FRESH: Duration = Duration::from_secs(10);
+
+/// What the share tells of shows within about a second; a slow machine gets the rest.
+const SOON: Duration = Duration::from_secs(5);
 
 fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
     result.err().and_then(|error| error.raw_os_error())
@@ -83,6 +87,96 @@ fn edits_on_the_share_are_seen_within_freshness() {
     until("a renamed file is found", FRESH, || reads("new-name", b"renamed"));
     until("its old name is gone", FRESH, || !at("renamed").exists());
     assert_eq!(names(&drive.mnt.join("dir")), ["appeared", "edited", "new-name", "same-size"]);
+}
+
+/// rule X7: the bound is a minute here, but the share tells. Whatever the kernel has is forgotten.
+#[test]
+fn edits_on_the_share_are_seen_at_once_where_it_tells() {
+    let mut drive = Drive::new("told", &["--freshness", "60s"]);
+    let share = drive.share.clone();
+    fs::create_dir(share.join("dir")).unwrap();
+    for name in ["edited", "removed", "renamed", "mode", "log"] {
+        fs::write(share.join("dir").join(name), b"old").unwrap();
+    }
+    drive.start();
+    let dir = drive.mnt.join("dir");
+    let at = |name: &str| dir.join(name);
+    let reads = |name: &str, bytes: &[u8]| fs::read(at(name)).is_ok_and(|found| found == bytes);
+    until("the share tells", FRESH, || drive.status()["watched"] == true);
+    // What is listed from here on is watched.
+    assert_eq!(names(&dir).len(), 5);
+    let mut log = File::open(at("log")).unwrap();
+    let mut tail = Vec::new();
+    log.read_to_end(&mut tail).unwrap();
+    assert!(reads("edited", b"old") && !at("appeared").exists());
+    let began = Instant::now();
+    let soon = |what: &str, holds: &mut dyn FnMut() -> bool| {
+        let asked = Instant::now();
+        until(what, SOON, holds);
+        eprintln!("{what}: after {:?}", asked.elapsed());
+    };
+    // In place, as a new file, and by a rename over it.
+    fs::write(share.join("dir/edited"), b"in place").unwrap();
+    soon("an edit", &mut || reads("edited", b"in place"));
+    fs::write(share.join("dir/appeared"), b"hello").unwrap();
+    soon("a new file", &mut || reads("appeared", b"hello") && names(&dir).len() == 6);
+    fs::remove_file(share.join("dir/removed")).unwrap();
+    soon("a removal", &mut || !at("removed").exists());
+    fs::rename(share.join("dir/renamed"), share.join("dir/edited")).unwrap();
+    soon("a rename over a file", &mut || reads("edited", b"old") && !at("renamed").exists());
+    fs::set_permissions(share.join("dir/mode"), fs::Permissions::from_mode(0o600)).unwrap();
+    soon("a mode", &mut || fs::metadata(at("mode")).unwrap().mode() & 0o777 == 0o600);
+    let mut grown = File::options().append(true).open(share.join("dir/log")).unwrap();
+    grown.write_all(b" and new").unwrap();
+    soon("an open log that grows", &mut || {
+        log.read_to_end(&mut tail).unwrap();
+        tail == b"old and new"
+    });
+    fs::create_dir_all(share.join("dir/sub/deep")).unwrap();
+    soon("a new directory", &mut || at("sub/deep").is_dir());
+    fs::write(share.join("dir/sub/deep/f"), b"deep").unwrap();
+    soon("a file in it", &mut || reads("sub/deep/f", b"deep"));
+    fs::rename(share.join("dir/sub"), share.join("moved")).unwrap();
+    let moved = drive.mnt.join("moved/deep/f");
+    soon("a directory that moved", &mut || fs::read(&moved).is_ok() && !at("sub").exists());
+    fs::write(share.join("moved/deep/f"), b"deeper").unwrap();
+    soon("an edit in it", &mut || fs::read(&moved).is_ok_and(|found| found == b"deeper"));
+    assert!(began.elapsed() < Duration::from_secs(50), "the bound may have shown it");
+}
+
+/// Without it the kernel may believe for as long as the bound is.
+#[test]
+fn a_drive_that_does_not_watch_keeps_to_the_bound() {
+    let mut drive = Drive::new("untold", &["--freshness", "60s", "-o", "watch=off"]);
+    fs::write(drive.share.join("f"), b"old").unwrap();
+    drive.start();
+    assert_eq!(fs::read(drive.mnt.join("f")).unwrap(), b"old");
+    fs::write(drive.share.join("f"), b"longer").unwrap();
+    let seen = || fs::metadata(drive.mnt.join("f")).unwrap().len() == 6;
+    assert!(!try_until(SOON, seen), "it watches all the same");
+    assert_eq!(drive.status()["watched"], false);
+}
+
+/// Our own uploads are told too, and are no reason to list what we have just sent.
+#[test]
+fn a_storm_of_uploads_does_not_list_its_directory() {
+    const COUNT: usize = 1000;
+    let mut drive = Drive::new("storm", &["--freshness", "60s", "--debounce", "0s"]);
+    fs::create_dir(drive.share.join("dir")).unwrap();
+    drive.start();
+    until("the share tells", FRESH, || drive.status()["watched"] == true);
+    let dir = drive.mnt.join("dir");
+    assert!(names(&dir).is_empty());
+    let requests = || drive.status()["remote"]["requests"].as_u64().unwrap();
+    let before = requests();
+    for number in 0..COUNT {
+        fs::write(dir.join(format!("n{number}")), number.to_string()).unwrap();
+    }
+    drive.sync();
+    let spent = requests() - before;
+    eprintln!("{spent} requests for {COUNT} new files");
+    // One each; the rest is for what else goes on, and for an echo that came late.
+    assert!(spent < COUNT as u64 + 50, "{spent} requests for {COUNT} new files");
 }
 
 // rule R1: an open file keeps its version, the name has the new one.

@@ -29,6 +29,8 @@ pub struct Config {
     pub max_age: Option<Duration>,
     /// How old a believed fact may be while the share can be reached.
     pub freshness: Duration,
+    /// The share is asked to tell of changes, which show sooner then (X7).
+    pub watch: bool,
     /// The site's short name, in conflict copies.
     pub site: String,
     /// Nothing can be changed through this mount.

@@ -46,6 +46,7 @@ impl Vfs {
             share: self.config.share.clone(),
             mountpoint: self.config.mountpoint.to_string_lossy().into_owned(),
             online: self.reach.is_online(),
+            watched: self.watching.is_told(),
             cache: CacheStatus {
                 limit_bytes: self.space.limit(),
                 used_bytes: self.space.used(),

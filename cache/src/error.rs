@@ -1,6 +1,6 @@
 //! What went wrong with an operation of the filesystem, in words that any platform can decode.
 
-use crate::broken;
+use crate::broken::{Broken, is_broken};
 use covefs_remote::{ErrorKind as RemoteKind, Existence};
 use std::error::Error as StdError;
 use std::fmt;
@@ -113,7 +113,7 @@ impl Error {
 pub(crate) fn is_gone(error: &covefs_remote::Error) -> bool {
     match error.kind.existence() {
         Existence::Gone => true,
-        Existence::Unknown => broken::UNKNOWN_IS_GONE,
+        Existence::Unknown => is_broken(Broken::UnknownIsGone),
         Existence::Exists => false,
     }
 }

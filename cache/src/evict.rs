@@ -8,7 +8,7 @@
 //! the content's lock (D2). Contents whose lock is held are skipped (E1).
 
 use crate::attr::{ContentId, Ino};
-use crate::broken;
+use crate::broken::{Broken, is_broken};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extents;
 use crate::file::File;
@@ -133,7 +133,7 @@ impl Vfs {
                 Record::Absent { content: file.id, epoch, ranges: ranges.collect() }
             })
             .collect();
-        if !broken::HOLE_FIRST {
+        if !is_broken(Broken::HoleFirst) {
             self.journal.append_freeing(&records)?;
             self.journal.sync()?;
         }
@@ -152,7 +152,7 @@ impl Vfs {
             }
             self.unload_if_idle(&file);
         }
-        if broken::HOLE_FIRST {
+        if is_broken(Broken::HoleFirst) {
             self.journal.append_freeing(&records)?;
         }
         Ok(freed)

@@ -69,6 +69,19 @@ impl Reach {
         self.gave_up.lock().unwrap_or_else(|p| p.into_inner()).is_some_and(|at| at >= since)
     }
 
+    /// Waits until the share is in reach, or out of it.
+    pub(crate) async fn wait(&self, online: bool) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.is_online() == online {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Waits until the share answers again; false at the deadline.
     pub(crate) async fn wait_online(&self, deadline: Instant) -> bool {
         loop {
@@ -137,11 +150,17 @@ impl Vfs {
                 _ => Ok(None),
             };
         }
-        let info = tree.dir_info(dir.ino);
-        let bound = self.config.freshness.max(info.took * 5);
-        let fresh = |at: Instant| at >= asked.since || at.elapsed() <= bound;
+        let info = tree.use_dir(dir.ino);
+        let least = info.took * 5;
+        let bound = self.config.freshness.max(least);
+        let fresh = |at: Instant| {
+            let doubted = info.doubted.is_some_and(|doubted| doubted >= at);
+            at >= asked.since || (at.elapsed() <= bound && !doubted)
+        };
         let failed = info.failed.is_some_and(|at| at >= asked.since);
-        if info.verified.is_some_and(fresh) || (failed && dir.listed) {
+        // Doubted or not, listings take at most a fifth of the time (K4).
+        let lately = |at: Instant| at.elapsed() <= least;
+        if info.verified.is_some_and(|at| fresh(at) || lately(at)) || (failed && dir.listed) {
             return Ok(None);
         }
         match name {
@@ -172,16 +191,34 @@ impl Vfs {
     /// Waits for a listing of the directory, or for the certainty that there is no answer.
     pub(crate) async fn wait_listing(&self, dir: Ino) -> Result<()> {
         let known = self.tree().get(dir)?.is_some_and(|node| node.listed);
-        let place = Place::new(dir, b"");
-        let asking = self.ask(place, move |vfs| async move { vfs.list_dir(dir).await });
+        let (asking, _) = self.ask_for(dir, None);
         self.wait_asking(&asking, dir, known).await
     }
 
     /// Waits for the share's word on one name.
     pub(crate) async fn wait_name(&self, dir: Ino, name: Vec<u8>) -> Result<()> {
-        let place = Place::new(dir, &name);
-        let asking = self.ask(place, move |vfs| async move { vfs.look_at(dir, &name).await });
+        let (asking, _) = self.ask_for(dir, Some(name));
         self.wait_asking(&asking, dir, true).await
+    }
+
+    /// Asks for a directory, or a name in it, though nobody waits for it. A question that is under
+    /// way may be older than the reason to ask: another one follows it.
+    pub(crate) async fn ask_anew(&self, dir: Ino, name: Option<Vec<u8>>) {
+        for _ in 0..2 {
+            let (asking, is_new) = self.ask_for(dir, name.clone());
+            asking.wait(Instant::now() + self.config.timeout).await;
+            if is_new {
+                return;
+            }
+        }
+    }
+
+    fn ask_for(&self, dir: Ino, name: Option<Vec<u8>>) -> (Arc<Asking>, bool) {
+        let place = Place::new(dir, name.as_deref().unwrap_or_default());
+        match name {
+            None => self.ask(place, move |vfs| async move { vfs.list_dir(dir).await }),
+            Some(name) => self.ask(place, move |vfs| async move { vfs.look_at(dir, &name).await }),
+        }
     }
 
     async fn wait_asking(&self, asking: &Asking, dir: Ino, known: bool) -> Result<()> {
@@ -202,15 +239,15 @@ impl Vfs {
         }
     }
 
-    /// The question under way for this place, or a new one in a task of its own.
-    fn ask<F, Fut>(&self, place: Place, question: F) -> Arc<Asking>
+    /// The question under way for this place, or a new one in a task of its own; whether it is new.
+    fn ask<F, Fut>(&self, place: Place, question: F) -> (Arc<Asking>, bool)
     where
         F: FnOnce(Arc<Vfs>) -> Fut,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
         let mut under_way = self.listings.lock();
         if let Some(asking) = under_way.get(&place) {
-            return asking.clone();
+            return (asking.clone(), false);
         }
         let asking = Arc::new(Asking {
             done: AtomicBool::new(false),
@@ -230,7 +267,7 @@ impl Vfs {
             end.done.store(true, Ordering::SeqCst);
             end.changed.notify_waiters();
         });
-        asking
+        (asking, true)
     }
 
     /// Asks again and again while the share is out of reach, ever later; checks that it is the

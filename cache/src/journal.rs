@@ -26,7 +26,7 @@ pub(crate) use live::{GenRanges, Live, LiveContent};
 pub use record::ConflictRecord;
 pub(crate) use record::{ByteRange, ContentSet, Record, SentBytes, SentRecord, SentWhat};
 
-use crate::broken;
+use crate::broken::{Broken, is_broken};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -300,7 +300,7 @@ impl Journal {
         if state.current.make_room(frame.len(), room, &self.limits)? {
             self.recount();
         }
-        if broken::JOURNAL {
+        if is_broken(Broken::Journal) {
             // Only this run knows of it.
         } else if let Err(error) = state.current.append(frame, self.boot) {
             state.failed = true;

@@ -48,6 +48,7 @@ mod step;
 mod sync;
 mod tree;
 mod vfs;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -71,6 +71,23 @@ pub(crate) const PROBE_LAST: Duration = Duration::from_secs(10);
 /// Notices to the kernel that may wait; more are dropped, its timeouts are the bound (K2).
 pub(crate) const NOTICES: usize = 4096;
 
+/// What the share tells is collected for so long: what belongs together comes as one.
+pub(crate) const WATCH_COLLECT: Duration = Duration::from_millis(200);
+/// Changes taken in under one hold of the tree's lock; more wait with the share.
+pub(crate) const WATCH_BATCH: usize = 4096;
+/// A share that stopped telling is asked to go on, first so soon, then ever later.
+pub(crate) const WATCH_FIRST: Duration = Duration::from_secs(1);
+/// The longest time between two tries of that.
+pub(crate) const WATCH_LAST: Duration = Duration::from_secs(60);
+/// Directories looked into in one round: what comes meanwhile waits no longer than for these.
+pub(crate) const LOOKS: usize = 64;
+/// Directories that wait for their round; of more whoever uses them asks.
+pub(crate) const LOOKS_WAITING: usize = 4096;
+/// Names of a big directory that are asked for one by one; for more it is listed.
+pub(crate) const LOOK_NAMES: usize = 16;
+/// Between two rounds, or four times what the last one took: a fifth of the time at most.
+pub(crate) const LOOK_REST: Duration = Duration::from_millis(800);
+
 /// Uploads at once.
 pub(crate) const UPLOADS: usize = 4;
 /// A file that stays open is uploaded at the latest so long after its oldest dirty byte (S2).

@@ -109,7 +109,7 @@ impl Vfs {
         }
         drop(asked_for);
         let took = began.elapsed();
-        let info = DirInfo { verified: Some(began), took, big: pages > 1, failed: None };
+        let info = DirInfo { verified: Some(began), took, big: pages > 1, ..DirInfo::default() };
         self.believe_since(began)?;
         self.take_listing(dir, entries, &kept, asked, info)
     }
@@ -486,7 +486,25 @@ impl Vfs {
         if self.is_ours(node.ino, asked) || node.ino == Ino::ROOT {
             return Ok(());
         }
+        if self.is_left(tree, &node, asked)? {
+            return Ok(());
+        }
         self.gone(tree, node).map(drop)
+    }
+
+    /// Whether something is on its way out of this directory, by a rename of ours: it may have
+    /// left, and then it does not go with the directory (S4).
+    fn is_left(&self, tree: &mut Tree, dir: &Node, asked: u64) -> Result<bool> {
+        if dir.kind != Kind::Dir {
+            return Ok(false);
+        }
+        for child in tree.base_children(dir.ino)? {
+            let leaves = child.place.is_some() && child.is_moved();
+            if leaves && self.is_ours(child.ino, asked) || self.is_left(tree, &child, asked)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns whether the node is still here.

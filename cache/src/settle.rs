@@ -2,7 +2,7 @@
 //! reaches the index, the journal lets go of what the index durably knows, and sizes are counted.
 
 use crate::attr::{ContentId, Ino};
-use crate::broken;
+use crate::broken::{Broken, is_broken};
 use crate::config::MinFree;
 use crate::disk::Disk;
 use crate::error::Result;
@@ -90,7 +90,7 @@ impl Vfs {
                 if content.touched && !content.orphan {
                     self.journal.append(&[Record::Synced { content: file.id }])?;
                 }
-            } else if broken::PRESENT_UNSYNCED {
+            } else if is_broken(Broken::PresentUnsynced) {
                 // As if it had been.
             } else if let Err(error) = self.sync_data(file) {
                 tracing::error!(%error, content = file.id.0, "a data file cannot be synced");

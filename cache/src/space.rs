@@ -7,7 +7,7 @@
 //! open of the file counts as a second use of what was there before it.
 
 use crate::attr::ContentId;
-use crate::broken;
+use crate::broken::{Broken, is_broken};
 use crate::limits;
 use lru::LruCache;
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,7 +141,7 @@ impl Space {
         }
         let take = |reserved: u64| {
             let wanted = self.used() + reserved + bytes;
-            (wanted <= self.bound() || broken::LIMIT).then_some(reserved + bytes)
+            (wanted <= self.bound() || is_broken(Broken::Limit)).then_some(reserved + bytes)
         };
         self.reserved.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).ok()?;
         Some(Reservation { space: self.clone(), bytes })

@@ -422,6 +422,12 @@ impl Vfs {
         self.spawn("probe", async move { vfs.probe(identity, leftovers).await });
         let vfs = self.arc();
         self.spawn("usage", async move { vfs.watch_usage().await });
+        if self.config.watch {
+            let vfs = self.arc();
+            self.spawn("watch", async move { vfs.watch_for_ever().await });
+            let vfs = self.arc();
+            self.spawn("look", async move { vfs.look_for_ever().await });
+        }
     }
 
     /// Stops all tasks, makes index and journal durable. Uploads under way end or are given up;

@@ -11,6 +11,9 @@ pub struct Status {
     pub mountpoint: String,
     /// Whether the share answers.
     pub online: bool,
+    /// Whether the share tells of changes that others make (X7).
+    #[serde(default)]
+    pub watched: bool,
     /// The local cache.
     pub cache: CacheStatus,
     /// What the share does not have yet.

@@ -8,3 +8,4 @@ mod promises;
 mod rig;
 mod simulation;
 mod trouble;
+mod watch;

@@ -28,6 +28,10 @@ pub(crate) struct DirInfo {
     pub big: bool,
     /// When the share last failed to list it, though it can be reached: what is known goes on.
     pub failed: Option<tokio::time::Instant>,
+    /// When somebody last asked for something in it.
+    pub used: Option<tokio::time::Instant>,
+    /// When a change there was last told: what was verified before may be old (X7).
+    pub doubted: Option<tokio::time::Instant>,
 }
 
 /// The names and nodes of the mount.
@@ -46,6 +50,8 @@ pub(crate) struct Tree {
     /// How many directories lie in a directory; counted once, then kept in step.
     subdirs: LruCache<Ino, u32>,
     folds: Folds,
+    /// When changes there were last missed: all that was verified before may be old.
+    doubted: Option<tokio::time::Instant>,
 }
 
 fn capacity(count: usize) -> NonZeroUsize {
@@ -100,6 +106,7 @@ impl Tree {
             kernel_pages: LruCache::new(capacity(limits::KERNEL_PAGES)),
             subdirs: LruCache::new(capacity(limits::DIR_INFOS)),
             folds: Folds::new(),
+            doubted: None,
         }
     }
 
@@ -437,12 +444,50 @@ impl Tree {
         Ok(node)
     }
 
+    /// What the share has at a path of its own, by what is known here.
+    pub(crate) fn base_resolve(&mut self, path: &RemotePath) -> Result<Option<Node>> {
+        let mut node = self.get(Ino::ROOT)?;
+        for name in path.names() {
+            let Some(dir) = node else { return Ok(None) };
+            node = self.base_child(&Place::new(dir.ino, name))?;
+        }
+        Ok(node)
+    }
+
     pub(crate) fn dir_info(&mut self, ino: Ino) -> DirInfo {
         self.dirs.get(&ino).cloned().unwrap_or_default()
     }
 
+    /// When it was used and doubted stays known.
     pub(crate) fn set_dir_info(&mut self, ino: Ino, info: DirInfo) {
-        self.dirs.put(ino, info);
+        let DirInfo { used, doubted, .. } = self.dir_info(ino);
+        self.dirs.put(ino, DirInfo { used, doubted, ..info });
+    }
+
+    /// Somebody asks for something in this directory; what is known of it.
+    pub(crate) fn use_dir(&mut self, ino: Ino) -> DirInfo {
+        let info = self.dirs.get_or_insert_mut(ino, DirInfo::default);
+        info.used = Some(tokio::time::Instant::now());
+        DirInfo { doubted: info.doubted.max(self.doubted), ..info.clone() }
+    }
+
+    /// Directories that were used lately, the last ones first.
+    pub(crate) fn dirs_used(&self, lately: std::time::Duration, limit: usize) -> Vec<Ino> {
+        let used = |info: &DirInfo| info.used.is_some_and(|at| at.elapsed() <= lately);
+        let dirs = self.dirs.iter().filter(|(_, info)| info.verified.is_some() && used(info));
+        dirs.map(|(ino, _)| *ino).take(limit).collect()
+    }
+
+    /// Something in this directory was changed there.
+    pub(crate) fn doubt(&mut self, ino: Ino) {
+        if let Some(info) = self.dirs.peek_mut(&ino) {
+            info.doubted = Some(tokio::time::Instant::now());
+        }
+    }
+
+    /// Anything may have been changed there.
+    pub(crate) fn doubt_all(&mut self) {
+        self.doubted = Some(tokio::time::Instant::now());
     }
 
     /// When the share last spoke of this one name (K4).

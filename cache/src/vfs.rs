@@ -21,6 +21,7 @@ use crate::space::{Reservation, Space};
 use crate::step::{Asked, Need};
 use crate::sync::Sync;
 use crate::tree::Tree;
+use crate::watch::Watching;
 use covefs_remote::Usage;
 use covefs_remote::attempt::Guarded;
 use std::future::Future;
@@ -48,6 +49,7 @@ pub struct Vfs {
     pub(crate) reach: Reach,
     pub(crate) share_clock: ShareClock,
     pub(crate) listings: Listings,
+    pub(crate) watching: Watching,
     pub(crate) sync: Sync,
     pub(crate) metrics: Metrics,
     pub(crate) site: Site,
@@ -124,6 +126,7 @@ impl Vfs {
             reach: Reach::default(),
             share_clock: ShareClock::default(),
             listings: Listings::default(),
+            watching: Watching::default(),
             sync: Sync::default(),
             metrics: Metrics::default(),
             fetch_permits: Arc::new(Semaphore::new(limits::FLIGHTS)),

@@ -31,8 +31,8 @@ pub use entra::{AUTHORITY, Entra, Identity, MACHINE};
 pub use posix::Defaults;
 
 use crate::{
-    Attrs, ByteStream, Expect, Limits, Metadata, NameRule, Page, PageToken, Remote, RemotePath,
-    Result, ShareIdentity, Source, Usage, Version,
+    Attrs, ByteStream, ChangeStream, Expect, Limits, Metadata, NameRule, Page, PageToken, Remote,
+    RemotePath, Result, ShareIdentity, Source, Usage, Version,
 };
 use async_trait::async_trait;
 use http::Http;
@@ -178,5 +178,10 @@ impl Remote for AzureRemote {
 
     async fn usage(&self) -> Result<Usage> {
         self.share.usage().await
+    }
+
+    async fn watch(&self) -> Result<Option<ChangeStream>> {
+        // The service tells of changes by SMB alone.
+        Ok(None)
     }
 }

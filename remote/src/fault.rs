@@ -4,13 +4,14 @@
 
 mod body;
 mod plan;
+mod told;
 
 pub use plan::{Fault, Gate, Odds, Rule};
 
 use crate::prng::Prng;
 use crate::{
-    Attrs, ByteStream, Error, ErrorKind, Expect, Limits, Metadata, Page, PageToken, Remote,
-    RemotePath, Result, ShareIdentity, Source, Usage, Version,
+    Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, Page, PageToken,
+    Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version,
 };
 use async_trait::async_trait;
 use body::{Trouble, TroubledSource, wrap_stream};
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Any share, with faults put before it.
 pub struct FaultRemote {
     inner: Arc<dyn Remote>,
-    plan: Mutex<Plan>,
+    plan: Arc<Mutex<Plan>>,
     requests: Mutex<BTreeMap<&'static str, u64>>,
     counts: Arc<Counts>,
     torn: Mutex<Vec<Vec<u8>>>,
@@ -49,7 +50,7 @@ impl FaultRemote {
     pub fn new(inner: Arc<dyn Remote>) -> Self {
         FaultRemote {
             inner,
-            plan: Mutex::default(),
+            plan: Arc::default(),
             requests: Mutex::default(),
             counts: Arc::default(),
             torn: Mutex::default(),
@@ -264,5 +265,10 @@ impl Remote for FaultRemote {
 
     async fn usage(&self) -> Result<Usage> {
         self.pass("usage", &[&RemotePath::root()], self.inner.usage()).await
+    }
+
+    async fn watch(&self) -> Result<Option<ChangeStream>> {
+        let inner = self.pass("watch", &[&RemotePath::root()], self.inner.watch()).await?;
+        Ok(inner.map(|changes| told::troubled(changes, self.plan.clone(), self.counts.clone())))
     }
 }

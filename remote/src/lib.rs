@@ -16,6 +16,7 @@ mod metadata;
 mod path;
 mod prng;
 pub mod smb;
+mod watch;
 
 pub use error::{Error, ErrorKind, Existence, Result};
 pub use metadata::{
@@ -23,6 +24,7 @@ pub use metadata::{
     Version, Xattrs,
 };
 pub use path::RemotePath;
+pub use watch::{Change, ChangeStream};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -150,4 +152,9 @@ pub trait Remote: Send + Sync {
 
     /// Size and free space of the share.
     async fn usage(&self) -> Result<Usage>;
+
+    /// What happens to the share from now on, as far as it tells; see `Change`. `None`: it tells
+    /// nothing. A directory counts from its next listing on, which is armed before its names are
+    /// read (X7); until then, and where the share has no more watches, nobody tells of it.
+    async fn watch(&self) -> Result<Option<ChangeStream>>;
 }

@@ -20,11 +20,16 @@ mod stat;
 mod swap;
 mod turn;
 mod upload;
+#[cfg(target_os = "linux")]
+mod watch;
+#[cfg(not(target_os = "linux"))]
+#[path = "local/unwatched.rs"]
+mod watch;
 mod xattr;
 
 use crate::{
-    Attrs, ByteStream, Error, ErrorKind, Expect, Limits, Metadata, Page, PageToken, Remote,
-    RemotePath, Result, Round, ShareIdentity, Source, Usage, Version,
+    Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, Page, PageToken,
+    Remote, RemotePath, Result, Round, ShareIdentity, Source, Usage, Version,
 };
 use async_trait::async_trait;
 use change::Rename;
@@ -39,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use upload::Upload;
+use watch::Watchers;
 
 /// Disk calls at a time: enough to keep a disk or an NFS server busy, few enough to hang.
 const THREADS_MAX: usize = 32;
@@ -50,6 +56,8 @@ const THREAD_WAIT: Duration = Duration::from_secs(10);
 pub struct LocalRemote {
     limits: Limits,
     disk: Disk,
+    /// Whoever watches: each listing arms for them what it lists.
+    watchers: Watchers,
 }
 
 /// The way to the disk: a bounded number of blocking threads.
@@ -81,7 +89,8 @@ impl LocalRemote {
         let opened = Root::open(root, known).and_then(|root| {
             let limits = probe::limits(&root.enter()?)?;
             let threads = Arc::new(Semaphore::new(THREADS_MAX));
-            Ok(LocalRemote { limits, disk: Disk { root: Arc::new(root), threads } })
+            let disk = Disk { root: Arc::new(root), threads };
+            Ok(LocalRemote { limits, disk, watchers: Watchers::default() })
         });
         opened.map_err(|fail| fail.into_error("open", &RemotePath::root()))
     }
@@ -213,8 +222,9 @@ impl Remote for LocalRemote {
             ),
             None => None,
         };
-        let (entries, rest) =
-            self.disk.enter("list", dir, |view, dir| list::list(view, dir, after)).await?;
+        let watchers = self.watchers.clone();
+        let list = move |view: &View, dir: &RemotePath| list::list(view, dir, after, &watchers);
+        let (entries, rest) = self.disk.enter("list", dir, list).await?;
         Ok(Page { entries, next: rest.map(|rest| PageToken(Arc::new(rest))), one_moment: true })
     }
 
@@ -315,6 +325,10 @@ impl Remote for LocalRemote {
 
     async fn usage(&self) -> Result<Usage> {
         self.disk.enter("usage", &RemotePath::root(), |view, _| probe::usage(view)).await
+    }
+
+    async fn watch(&self) -> Result<Option<ChangeStream>> {
+        Ok(self.watchers.stream())
     }
 }
 

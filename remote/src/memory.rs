@@ -4,13 +4,14 @@
 //! It forgets all when it is dropped.
 
 mod outside;
+mod told;
 mod tree;
 
 pub use outside::Entry;
 
 use crate::{
-    Attrs, ByteStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page, PageToken,
-    Remote, RemotePath, Result, Round, ShareIdentity, Source, Usage, Version,
+    Attrs, ByteStream, Change, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule,
+    Page, PageToken, Remote, RemotePath, Result, Round, ShareIdentity, Source, Usage, Version,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::broadcast::Sender;
 use tree::{Body, Outcome, ROOT, Tree};
 
 /// Bytes in one chunk of a read.
@@ -30,6 +32,7 @@ const TOTAL_BYTES: u64 = 1 << 50;
 pub struct MemoryRemote {
     limits: Limits,
     state: Mutex<State>,
+    changes: Sender<Change>,
 }
 
 struct State {
@@ -65,7 +68,7 @@ impl MemoryRemote {
     pub fn with_limits(limits: Limits) -> Self {
         let tree = Tree::new(limits.clone());
         let state = Mutex::new(State { identity: "memory:1".into(), tree });
-        MemoryRemote { limits, state }
+        MemoryRemote { limits, state, changes: Sender::new(told::CHANGES_MAX) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -82,6 +85,18 @@ impl MemoryRemote {
         change(&mut self.state().tree).map_err(|kind| Error::new(kind, op, path))
     }
 
+    /// A change, which everybody who watches hears of.
+    fn change<T>(
+        &self,
+        op: &'static str,
+        path: &RemotePath,
+        change: impl FnOnce(&mut Tree) -> Outcome<T>,
+    ) -> Result<T> {
+        let done = self.with(op, path, change)?;
+        self.tell(Change::At(path.clone()));
+        Ok(done)
+    }
+
     fn put(
         &self,
         path: &RemotePath,
@@ -89,7 +104,7 @@ impl MemoryRemote {
         attrs: &Attrs,
         expect: Expect,
     ) -> Result<Metadata> {
-        self.with("replace", path, |tree| {
+        self.change("replace", path, |tree| {
             let (parent, name, held) = tree.slot(path)?;
             if held.is_some_and(|id| tree.is_dir(id)) {
                 return Err(if expect == Expect::Absent {
@@ -117,7 +132,7 @@ impl MemoryRemote {
         body: Body,
         attrs: &Attrs,
     ) -> Result<Metadata> {
-        self.with(op, path, |tree| {
+        self.change(op, path, |tree| {
             if path.is_root() {
                 return Err(ErrorKind::Exists);
             }
@@ -240,7 +255,7 @@ impl Remote for MemoryRemote {
             tree.check_object(id, version)?;
             Ok(id)
         })?;
-        self.with("rename", to, |tree| {
+        let moved = self.change("rename", to, |tree| {
             let (parent, name, held) = tree.slot(to)?;
             tree.check_name(&name)?;
             // Another task may have moved it since; then its old name holds something else.
@@ -265,11 +280,13 @@ impl Remote for MemoryRemote {
             tree.unlink(old_parent, &old_name);
             tree.link(parent, &name, id);
             Ok(tree.metadata(id, true))
-        })
+        })?;
+        self.tell(Change::At(from.clone()));
+        Ok(moved)
     }
 
     async fn remove(&self, path: &RemotePath, expect: Expect) -> Result<()> {
-        self.with("remove", path, |tree| {
+        self.change("remove", path, |tree| {
             let (parent, name, held) = tree.slot(path)?;
             let id = held.ok_or(ErrorKind::NotFound)?;
             tree.check(held, expect, ErrorKind::NotFound)?;
@@ -288,7 +305,7 @@ impl Remote for MemoryRemote {
         version: &Version,
         attrs: &Attrs,
     ) -> Result<Metadata> {
-        self.with("set_attrs", path, |tree| {
+        self.change("set_attrs", path, |tree| {
             let id = tree.resolve(path)?;
             tree.check_object(id, version)?;
             tree.set_attrs(id, attrs);
@@ -314,5 +331,9 @@ impl Remote for MemoryRemote {
         });
         let free_bytes = TOTAL_BYTES.saturating_sub(used);
         Ok(Usage { total_bytes: TOTAL_BYTES, free_bytes, total_files: 0, free_files: 0 })
+    }
+
+    async fn watch(&self) -> Result<Option<ChangeStream>> {
+        Ok(Some(told::stream(self.changes.subscribe())))
     }
 }

@@ -25,8 +25,8 @@ mod write;
 pub use facts::Defaults;
 
 use crate::{
-    Attrs, ByteStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page, PageToken,
-    Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version,
+    Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page,
+    PageToken, Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version,
 };
 use async_trait::async_trait;
 use change::Rename;
@@ -283,5 +283,9 @@ impl Remote for SmbRemote {
             self.session.space(&link).await
         };
         asked.await.map_err(|fail: Fail| fail.into_error("usage", &RemotePath::root()))
+    }
+
+    async fn watch(&self) -> Result<Option<ChangeStream>> {
+        Ok(None)
     }
 }

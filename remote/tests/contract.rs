@@ -139,4 +139,7 @@ over_all! {
     attrs::xattrs_are_set_as_a_whole,
     attrs::a_new_directory_has_the_very_mode,
     attrs::symlinks_hold_any_target,
+    watching::every_change_of_a_listed_directory_is_told,
+    watching::it_is_armed_before_it_returns,
+    watching::everybody_who_watches_is_told,
 }

@@ -20,4 +20,4 @@ pub use machine::{detach, is_mounted, is_root};
 pub use random::{Random, env_number, seed};
 pub use run::{run, succeed};
 pub use tree::{Entry, Tree, first_difference, pattern, read_tree, same_trees};
-pub use wait::{until, within};
+pub use wait::{try_until, until, within};

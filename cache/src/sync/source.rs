@@ -5,7 +5,7 @@
 //!                              +- no -> settled: from here on changes are the next upload's (S1)
 //! ```
 
-use crate::broken;
+use crate::broken::{Broken, is_broken};
 use crate::fetch::Reader;
 use crate::file::{Content, File};
 use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
@@ -83,7 +83,7 @@ impl Upload {
             return Ok(None);
         }
         let mut state = self.state.lock().unwrap_or_else(|p| p.into_inner());
-        if broken::WRITE_DURING_UPLOAD {
+        if is_broken(Broken::WriteDuringUpload) {
             content.dirty = RangeSet::new();
             state.sent_size = content.size;
         }

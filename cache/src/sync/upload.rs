@@ -4,7 +4,7 @@ use super::plan::View;
 use super::run::Outcome;
 use super::source::Upload;
 use super::taken::{gone, settle_attrs};
-use crate::broken;
+use crate::broken::{Broken, is_broken};
 use crate::error::{ErrorKind, Result};
 use crate::fetch::Reader;
 use crate::file::File;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 impl Vfs {
     /// Makes the share's file what ours is.
     pub(super) async fn upload(&self, view: &View, expect: Expect) -> Result<Outcome> {
-        let expect = if broken::VERSION_CHECK { Expect::Any } else { expect };
+        let expect = if is_broken(Broken::VersionCheck) { Expect::Any } else { expect };
         let node = &view.node;
         let place = node.place.clone().expect("the plan uploads only what has a place");
         let path = self.remote_path(&place)?;

@@ -2,7 +2,7 @@
 
 use super::plan::{ContentView, View, replaces};
 use crate::attr::Ino;
-use crate::broken;
+use crate::broken::{Broken, is_broken};
 use crate::error::Result;
 use crate::limits;
 use crate::node::Node;
@@ -56,7 +56,8 @@ impl Vfs {
                         .any(|child| child.place.as_ref().is_some_and(|place| place.parent == ino));
                 }
                 view.successor = self.successor(&mut tree, &view.node)?;
-                view.earlier = self.earlier_upload(&view.node).filter(|_| !broken::DELETE_FIRST);
+                view.earlier =
+                    self.earlier_upload(&view.node).filter(|_| !is_broken(Broken::DeleteFirst));
             }
         }
         Ok(Some(view))

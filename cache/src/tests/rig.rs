@@ -156,6 +156,7 @@ impl Rig {
     pub fn beside(&self, site: &str) -> Rig {
         let mut rig = Rig::off(self.share.clone(), self.memory.clone());
         rig.config.site = site.into();
+        (rig.config.watch, rig.config.freshness) = (self.config.watch, self.config.freshness);
         rig.clock = self.clock.clone();
         rig.start();
         rig

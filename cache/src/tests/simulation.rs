@@ -122,6 +122,9 @@ struct Story {
     mode: Mode,
     /// How many names the share lists at once.
     page: usize,
+    /// Whether the share tells the sites of changes.
+    #[serde(default)]
+    watch: bool,
     steps: Vec<Step>,
 }
 
@@ -132,7 +135,8 @@ impl Story {
         let page = if random.one_in(3) { 2 } else { 1000 };
         let count = 10 + random.below(60);
         let steps = (0..count).flat_map(|_| steps(&mut random, mode)).collect();
-        Story { told: String::new(), mode, page, steps }
+        let watch = !random.one_in(3);
+        Story { told: String::new(), mode, page, watch, steps }
     }
 }
 
@@ -239,7 +243,7 @@ fn run(story: &Story) -> Result<World, String> {
 }
 
 fn live_through(story: &Story) -> Result<World, String> {
-    let mut world = World::new(story.mode, story.page);
+    let mut world = World::new(story.mode, story.page, story.watch);
     for (number, step) in story.steps.iter().enumerate() {
         tracing::info!(number, ?step, "step");
         world.step(step).map_err(|wrong| format!("step {number}: {wrong}"))?;
@@ -314,6 +318,10 @@ fn two_sites_lose_nothing_and_agree() {
                     json.replace("{\"site", "\n  {\"site")
                 );
                 failed.push(seed);
+                if std::env::var_os("COVEFS_BROKEN").is_some() {
+                    // One is enough to find it, and others may never end.
+                    break;
+                }
             }
         }
     }

@@ -28,6 +28,7 @@ pub fn config(cache_dir: PathBuf) -> Config {
         min_free: MinFree::Bytes(0),
         max_age: None,
         freshness: Duration::from_millis(20),
+        watch: false,
         site: "here".into(),
         read_only: false,
         sync_share: false,

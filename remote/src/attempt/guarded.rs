@@ -3,8 +3,8 @@
 use super::{AttemptConfig, Attempts, CLASS, Class, Counters, Limit, Permit, Progress};
 use super::{Repeat, Request};
 use crate::{
-    Attrs, ByteStream, Error, ErrorKind, Expect, Limits, Metadata, Page, PageToken, Remote,
-    RemotePath, Result, Round, ShareIdentity, Source, Usage, Version,
+    Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, Page, PageToken,
+    Remote, RemotePath, Result, Round, ShareIdentity, Source, Usage, Version,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -184,6 +184,10 @@ impl Remote for Guarded {
 
     async fn usage(&self) -> Result<Usage> {
         self.ask("usage", &RemotePath::root(), || self.inner.usage()).await
+    }
+
+    async fn watch(&self) -> Result<Option<ChangeStream>> {
+        self.ask("watch", &RemotePath::root(), || self.inner.watch()).await
     }
 }
 

@@ -4,6 +4,7 @@
 use super::fail::Outcome;
 use super::root::View;
 use super::stat::{self, ObjectId};
+use super::watch::Watchers;
 use crate::{ErrorKind, Metadata, RemotePath};
 use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
@@ -28,6 +29,7 @@ pub(super) fn list(
     view: &View,
     path: &RemotePath,
     after: Option<Rest>,
+    watchers: &Watchers,
 ) -> Outcome<(Entries, Option<Rest>)> {
     let dir = view.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
     let id = stat::object_id(dir.as_fd())?;
@@ -35,7 +37,11 @@ pub(super) fn list(
         // The names are another directory's: the listing starts again.
         Some(rest) if rest.dir != id => return Err(ErrorKind::VersionChanged.into()),
         Some(rest) => rest,
-        None => Rest { names: Arc::new(names(dir.as_fd())?), at: 0, dir: id },
+        None => {
+            // Before its names are read (X7): no change falls between.
+            watchers.arm(dir.as_fd(), path);
+            Rest { names: Arc::new(names(dir.as_fd())?), at: 0, dir: id }
+        }
     };
     let end = rest.names.len().min(rest.at + PAGE_ENTRIES);
     let mut entries = Vec::with_capacity(end - rest.at);

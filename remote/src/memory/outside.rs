@@ -2,7 +2,7 @@
 
 use super::MemoryRemote;
 use super::tree::{Body, ROOT, Tree};
-use crate::{Attrs, RemotePath};
+use crate::{Attrs, Change, RemotePath};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ impl MemoryRemote {
         let mut state = self.state();
         let tree = &mut state.tree;
         let (parent, _) = path.split().expect("a file has a name");
-        make_dirs(tree, &parent);
+        let made = make_dirs(tree, &parent);
         let (parent, name, held) = tree.slot(path).expect("its directories were just made");
         match held {
             Some(id) => {
@@ -37,29 +37,41 @@ impl MemoryRemote {
                 tree.link(parent, &name, id);
             }
         }
+        drop(state);
+        self.tell_all(made.into_iter().chain([path.clone()]));
+    }
+
+    fn tell_all(&self, paths: impl IntoIterator<Item = RemotePath>) {
+        paths.into_iter().for_each(|path| self.tell(Change::At(path)));
     }
 
     /// From outside: writes bytes of the same number into a file and sets its time back, as some
     /// programs do for every file that they change. Panics where there is no such file.
     pub fn write_file_quietly(&self, path: &RemotePath, bytes: impl Into<Bytes>) {
-        let tree = &mut self.state().tree;
+        let mut state = self.state();
+        let tree = &mut state.tree;
         let id = tree.resolve(path).expect("there is a file");
         let before = tree.metadata(id, false);
         tree.set_content(id, bytes.into());
         tree.set_attrs(id, &Attrs { mtime: Some(before.mtime), ..Attrs::default() });
         assert_eq!(tree.version(id).content, before.version.content, "of the same number");
+        drop(state);
+        self.tell_all([path.clone()]);
     }
 
     /// From outside: sets attributes. Panics where there is nothing.
     pub fn set_attrs_of(&self, path: &RemotePath, attrs: &Attrs) {
-        let tree = &mut self.state().tree;
-        let id = tree.resolve(path).expect("there is something");
-        tree.set_attrs(id, attrs);
+        let mut state = self.state();
+        let id = state.tree.resolve(path).expect("there is something");
+        state.tree.set_attrs(id, attrs);
+        drop(state);
+        self.tell_all([path.clone()]);
     }
 
     /// From outside: a directory and all above it, where there are none.
     pub fn write_dir(&self, path: &RemotePath) {
-        make_dirs(&mut self.state().tree, path);
+        let made = make_dirs(&mut self.state().tree, path);
+        self.tell_all(made);
     }
 
     /// The bytes of a file; `None` where there is no file.
@@ -76,6 +88,8 @@ impl MemoryRemote {
         };
         state.tree.unlink(parent, &name);
         state.tree.forget(id);
+        drop(state);
+        self.tell_all([path.clone()]);
         true
     }
 
@@ -91,6 +105,8 @@ impl MemoryRemote {
         };
         state.tree.unlink(old_parent, &old_name);
         state.tree.link(parent, &name, id);
+        drop(state);
+        self.tell_all([from.clone(), to.clone()]);
         true
     }
 
@@ -121,10 +137,13 @@ impl MemoryRemote {
     /// Forgets all entries, as an unmounted disk shows it.
     pub fn clear(&self) {
         self.state().tree = Tree::new(self.limits.clone());
+        self.tell(Change::Lost);
     }
 }
 
-fn make_dirs(tree: &mut Tree, path: &RemotePath) {
+/// Returns what was not there yet.
+fn make_dirs(tree: &mut Tree, path: &RemotePath) -> Vec<RemotePath> {
+    let mut made = Vec::new();
     let mut above = RemotePath::root();
     for name in path.names() {
         above = above.join(name);
@@ -132,6 +151,8 @@ fn make_dirs(tree: &mut Tree, path: &RemotePath) {
         if held.is_none() {
             let id = tree.insert(Body::Dir(BTreeMap::new()));
             tree.link(parent, &name, id);
+            made.push(above.clone());
         }
     }
+    made
 }

@@ -7,6 +7,7 @@ pub mod moving;
 pub mod reading;
 pub mod removing;
 pub mod replacing;
+pub mod watching;
 
 use async_trait::async_trait;
 use bytes::Bytes;

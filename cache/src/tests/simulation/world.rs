@@ -76,8 +76,15 @@ impl Told {
 
 impl World {
     /// A share with some directories and files, that lists so many names at once.
-    pub fn new(mode: Mode, page: usize) -> World {
-        let first = Rig::paged(page);
+    pub fn new(mode: Mode, page: usize, watch: bool) -> World {
+        let mut first = Rig::paged(page);
+        if watch {
+            first.stop();
+            first.config.watch = true;
+            // So long that what is told is seen first.
+            first.config.freshness = Duration::from_secs(20);
+            first.start();
+        }
         let second = first.beside("there");
         let mut world = World {
             mode,
