@@ -137,7 +137,7 @@ pub(crate) struct Paths {
 /// places, by the same rules (see `config`).
 #[derive(Args, Debug)]
 pub(crate) struct MountArgs {
-    /// The share: dir:/path, or azfiles://ACCOUNT/SHARE[/DIR]
+    /// The share: dir:/path, azfiles://ACCOUNT/SHARE[/DIR] or smb://HOST/SHARE[/DIR]
     pub share: OsString,
     /// An empty directory where the drive appears
     #[arg(value_hint = ValueHint::DirPath)]
@@ -190,10 +190,13 @@ pub(crate) struct MountArgs {
     /// Permissions of directories, where the share has none [default: 0755]
     #[arg(long, value_name = "OCTAL")]
     pub dir_mode: Option<String>,
-    /// A file with the login of the share (AZURE_STORAGE_KEY=...), which only you can read; a
-    /// dir: share needs none
+    /// A file with the login of the share (AZURE_STORAGE_KEY=..., or username= and password=),
+    /// which only you can read; a dir: share needs none
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub credentials: Option<PathBuf>,
+    /// Encryption of an SMB share: where the server can, or not at all, or never [default: auto]
+    #[arg(long, value_name = "auto|required|off")]
+    pub smb_encrypt: Option<String>,
     /// How long a read waits for the share before it fails [default: 30s]
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
@@ -225,6 +228,9 @@ pub(crate) struct MountArgs {
     /// Called by mount(8), which wants no word on success
     #[arg(long = "by-mount8", hide = true)]
     pub by_mount8: bool,
+    /// Standard input holds the password that a person typed
+    #[arg(long, hide = true)]
+    pub password_piped: bool,
     /// Standard output is the pipe to the waiting parent (see `relay`)
     #[arg(long, hide = true)]
     pub relay: bool,
@@ -249,6 +255,7 @@ impl MountArgs {
         layer.put("file-mode", self.file_mode.as_ref());
         layer.put("dir-mode", self.dir_mode.as_ref());
         layer.put("credentials", self.credentials.as_ref());
+        layer.put("smb-encrypt", self.smb_encrypt.as_ref());
         layer.put("timeout", self.timeout.as_ref());
         layer.put("log", self.log.as_ref());
         layer.put("no-passthrough", self.no_passthrough.then_some("true"));
@@ -308,6 +315,7 @@ mod tests {
             "covefs mount dir:/s /m --uid 1 --gid 1 --file-mode 0644 --dir-mode 0755 --timeout 30s",
             "covefs mount --log f --config f --credentials f --no-passthrough --foreground dir:/s /m",
             "covefs mount dir:/s /m -o cache-size=1G,ro -o nonempty",
+            "covefs mount //h/s /m --smb-encrypt required",
             "covefs mount --allow-other=no dir:/s /m",
             "covefs mount dir:/s /m --freshness 1s --freshness 2s --watch off",
             "covefs unmount /m --wait --force",

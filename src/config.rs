@@ -13,6 +13,7 @@ use crate::fail;
 use crate::size;
 use anyhow::Result;
 use covefs_cache::MinFree;
+use covefs_remote::smb::Encrypt;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub(crate) const KEYS: &[&str] = &[
     "file-mode",
     "dir-mode",
     "credentials",
+    "smb-encrypt",
     "timeout",
     "log",
     "no-passthrough",
@@ -135,6 +137,7 @@ pub(crate) struct Settings {
     pub file_mode: Option<u32>,
     pub dir_mode: Option<u32>,
     pub credentials: Option<PathBuf>,
+    pub smb_encrypt: Encrypt,
     pub timeout: Option<Duration>,
     pub log: Option<PathBuf>,
     pub debounce: Option<Duration>,
@@ -162,6 +165,7 @@ impl Settings {
             file_mode: winners.parsed("file-mode", parse_mode)?,
             dir_mode: winners.parsed("dir-mode", parse_mode)?,
             credentials: path("credentials")?,
+            smb_encrypt: winners.parsed("smb-encrypt", parse_encrypt)?.unwrap_or_default(),
             timeout: winners.parsed("timeout", parse_timeout)?,
             log: path("log")?,
             debounce: winners.parsed("debounce", size::parse_duration)?,
@@ -211,6 +215,15 @@ fn parse_sync(text: &str) -> Result<bool, String> {
             "'{text}' is neither 'local' (fsync makes it safe on this disk) nor 'share' (fsync and \
              close wait for the upload)"
         )),
+    }
+}
+
+fn parse_encrypt(text: &str) -> Result<Encrypt, String> {
+    match text {
+        "auto" => Ok(Encrypt::Auto),
+        "required" => Ok(Encrypt::Required),
+        "off" => Ok(Encrypt::Off),
+        _ => Err(format!("'{text}' is none of auto, required, off")),
     }
 }
 

@@ -7,8 +7,9 @@
 
 use crate::registry::Note;
 use anyhow::{Context, Result};
-use covefs_cache::{ConflictRecord, Error, ErrorKind, Progress, Status, Vfs};
+use covefs_cache::{ConflictRecord, ConnectionStatus, Error, ErrorKind, Progress, Status, Vfs};
 use covefs_remote::RemotePath;
+use covefs_remote::smb::{SmbRemote, Spoken};
 use serde::{Deserialize, Serialize};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -77,6 +78,14 @@ pub(crate) struct Server {
     pub cache_dir: PathBuf,
     /// Its log, as `status` shows it.
     pub log: PathBuf,
+    /// The share, where it is one of an SMB server.
+    pub smb: Option<Arc<SmbRemote>>,
+}
+
+fn told(spoken: Spoken) -> ConnectionStatus {
+    let Spoken { dialect, signing, cipher } = spoken;
+    let cipher = cipher.map(str::to_owned);
+    ConnectionStatus { protocol: dialect, signing: signing.to_owned(), cipher }
 }
 
 /// Opens the socket, usable by its owner only. The caller holds the cache's lock, so a socket
@@ -207,6 +216,7 @@ impl Server {
             Request::Status => {
                 let mut status = vfs.status();
                 status.log = self.log.display().to_string();
+                status.connection = self.smb.as_ref().and_then(|smb| smb.spoken()).map(told);
                 Ok(Answer::Status(Box::new(status)))
             }
             Request::Sync { wait: false } => {

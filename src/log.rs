@@ -111,7 +111,7 @@ pub(crate) fn start(log: &Log, foreground: bool) -> Result<()> {
             .map_err(|error| {
                 fail::usage(format!("COVEFS_LOG: '{text}' is no filter ({error}); try debug"))
             })?,
-        _ => EnvFilter::new("info,sled=off"),
+        _ => EnvFilter::new("info,sled=off,smb2=off"),
     };
     let writer = log.clone();
     let file =

@@ -13,6 +13,7 @@ mod drive;
 mod fail;
 mod helper;
 mod log;
+mod login;
 mod mountpoint;
 mod mounts;
 mod options;
@@ -26,7 +27,9 @@ mod remote;
 mod run;
 mod share;
 mod size;
+mod smb;
 mod status;
+mod terminal;
 mod text;
 mod user;
 

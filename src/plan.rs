@@ -3,6 +3,7 @@
 use crate::cli::MountArgs;
 use crate::config::{self, Layer, Settings};
 use crate::credentials;
+use crate::login;
 use crate::mountpoint;
 use crate::options;
 use crate::place;
@@ -13,6 +14,7 @@ use anyhow::Result;
 use covefs_cache::{Config, MinFree};
 use covefs_mount::MountOptions;
 use covefs_remote::azure::Account;
+use covefs_remote::smb::{Encrypt, Login};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +25,8 @@ pub(crate) struct Plan {
     pub share: Share,
     /// The login of its account, where it has one.
     pub account: Option<Account>,
+    /// Who logs in, where the share's server wants it.
+    pub login: Option<(Login, Encrypt)>,
     /// For the cache.
     pub config: Config,
     /// For the kernel's side.
@@ -44,6 +48,21 @@ pub(crate) struct Request {
     extra: Vec<String>,
     /// Stay in the foreground.
     pub foreground: bool,
+    /// The password that a person typed.
+    pub typed: Option<String>,
+}
+
+impl Request {
+    /// The words to ask a person with for a password that stands nowhere; `None`: it does, or none
+    /// is needed.
+    pub(crate) fn missing_password(&self) -> Result<Option<String>> {
+        match &self.share {
+            Share::Smb(share) => {
+                login::missing_password(share, self.settings.credentials.as_deref(), variable)
+            }
+            Share::Dir(_) | Share::Azure(_) => Ok(None),
+        }
+    }
 }
 
 /// Reads flags, `-o`, environment and files. Only mistakes of the user fail here.
@@ -69,6 +88,7 @@ pub(crate) fn read(args: &MountArgs, user: &User) -> Result<Request> {
         nonempty: words.nonempty,
         extra: words.extra,
         foreground: args.foreground || words.foreground,
+        typed: None,
     })
 }
 
@@ -79,7 +99,7 @@ pub(crate) fn decide(
     user: &User,
     note: &mut dyn FnMut(String),
 ) -> Result<Plan> {
-    let Request { share, source, settings, nonempty, extra, .. } = request;
+    let Request { share, source, settings, nonempty, extra, typed, .. } = request;
     let base = user.state_base();
     let cache_dir = match &settings.cache_dir {
         Some(dir) => std::path::absolute(dir)?,
@@ -92,7 +112,9 @@ pub(crate) fn decide(
         None => cache_dir.join("covefs.log"),
     };
     share.check(place::is_cache(&cache_dir))?;
-    let account = account(&share, settings.credentials.as_deref())?;
+    let file = settings.credentials.as_deref();
+    let account = account(&share, file)?;
+    let login = login(&share, file, typed)?.map(|login| (login, settings.smb_encrypt));
     let allow_other = settings.allow_other.unwrap_or(user.is_root());
     mountpoint::check_fuse(user, allow_other)?;
     let mountpoint = mountpoint::prepare(mountpoint, nonempty, &base, note)?;
@@ -115,19 +137,30 @@ pub(crate) fn decide(
     // The links of the way to the cache may change later; the cache stays where it is now.
     let cache_dir = cache_dir.canonicalize().unwrap_or(cache_dir);
     let config = cache_config(&settings, user, &share, mountpoint, cache_dir, limit_bytes);
-    Ok(Plan { share, account, config, mount, log, made_cache_dir, base })
+    Ok(Plan { share, account, login, config, mount, log, made_cache_dir, base })
 }
 
-/// The login that the share needs.
+/// The login that an Azure share needs.
 fn account(share: &Share, file: Option<&Path>) -> Result<Option<Account>> {
     match share {
-        Share::Dir(_) => Ok(None),
+        Share::Dir(_) | Share::Smb(_) => Ok(None),
         Share::Azure(share) => {
             let endpoint = share.endpoint.as_deref();
-            let set = |name: &str| std::env::var(name).ok();
-            credentials::read(&share.account, endpoint, file, set).map(Some)
+            credentials::read(&share.account, endpoint, file, variable).map(Some)
         }
     }
+}
+
+/// The login that an SMB server needs.
+fn login(share: &Share, file: Option<&Path>, typed: Option<String>) -> Result<Option<Login>> {
+    match share {
+        Share::Dir(_) | Share::Azure(_) => Ok(None),
+        Share::Smb(share) => login::read(share, file, variable, typed).map(Some),
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn cache_config(

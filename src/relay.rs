@@ -75,15 +75,23 @@ enum Outcome {
 
 /// The parent: starts the daemon with the same command line, returns the exit code when the
 /// drive is usable or refused.
-pub(crate) fn start_daemon(arguments: &[OsString], silent: bool) -> Result<u8> {
+pub(crate) fn start_daemon(
+    arguments: &[OsString],
+    silent: bool,
+    password: Option<String>,
+) -> Result<u8> {
     let program = std::env::current_exe().context("find this program's file")?;
     let mut child = Command::new(program)
-        .args(daemon_arguments(arguments))
-        .stdin(Stdio::null())
+        .args(daemon_arguments(arguments, password.is_some()))
+        .stdin(if password.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .context("start the daemon")?;
+    if let (Some(password), Some(mut stdin)) = (password, child.stdin.take()) {
+        // Whether it was understood shows in what the daemon says.
+        let _ = writeln!(stdin, "{password}");
+    }
     let pipe = child.stdout.take().context("open the pipe to the daemon")?;
     match follow(BufReader::new(pipe), &mut |note| eprintln!("covefs: {note}")) {
         Outcome::Ready(text) => {
@@ -106,9 +114,10 @@ pub(crate) fn start_daemon(arguments: &[OsString], silent: bool) -> Result<u8> {
 }
 
 /// The options come before what the user wrote: a `--` there ends the options.
-fn daemon_arguments(arguments: &[OsString]) -> Vec<OsString> {
+fn daemon_arguments(arguments: &[OsString], has_password: bool) -> Vec<OsString> {
     let mut out: Vec<OsString> = arguments.iter().skip(1).take(1).cloned().collect();
     out.extend(["--foreground".into(), "--relay".into()]);
+    out.extend(has_password.then(|| "--password-piped".into()));
     out.extend(arguments.iter().skip(2).cloned());
     out
 }
@@ -168,7 +177,8 @@ mod tests {
     #[test]
     fn the_daemon_s_options_come_first() {
         let words = ["covefs", "mount", "-o", "ro", "--", "dir:/s", "/m"].map(OsString::from);
-        let out = daemon_arguments(&words);
+        let out = daemon_arguments(&words, false);
         assert_eq!(out, ["mount", "--foreground", "--relay", "-o", "ro", "--", "dir:/s", "/m"]);
+        assert_eq!(daemon_arguments(&words, true)[3], "--password-piped");
     }
 }

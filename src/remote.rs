@@ -3,11 +3,13 @@
 use crate::azure;
 use crate::place;
 use crate::share::Share;
+use crate::smb;
 use anyhow::{Result, bail};
 use async_trait::async_trait;
 use covefs_cache::{Config, StartError};
 use covefs_remote::azure::Account;
 use covefs_remote::local::LocalRemote;
+use covefs_remote::smb::{Encrypt, Login, SmbRemote};
 use covefs_remote::{
     Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page,
     PageToken, Remote, RemotePath, ShareIdentity, Source, Usage, Version,
@@ -29,13 +31,37 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 pub(crate) async fn open(
     share: &Share,
     account: Option<Account>,
+    login: Option<(Login, Encrypt)>,
     config: &Config,
     note: &mut dyn FnMut(String),
-) -> Result<Arc<dyn Remote>> {
-    match (share, account) {
-        (Share::Dir(path), _) => open_dir(path, config, note).await,
-        (Share::Azure(share), Some(account)) => azure::open(share, account, config, note).await,
-        (Share::Azure(share), None) => bail!("no login for the account {}", share.account),
+) -> Result<Opened> {
+    match share {
+        Share::Dir(path) => open_dir(path, config, note).await.map(Opened::of),
+        Share::Azure(share) => match account {
+            Some(account) => azure::open(share, account, config, note).await.map(Opened::of),
+            None => bail!("no login for the account {}", share.account),
+        },
+        Share::Smb(share) => match login {
+            Some((login, encrypt)) => {
+                let smb = smb::open(share, login, encrypt, config, note).await?;
+                Ok(Opened { share: smb.clone(), smb: Some(smb) })
+            }
+            None => bail!("no login for the server {}", share.host),
+        },
+    }
+}
+
+/// A share, ready to be asked.
+pub(crate) struct Opened {
+    /// The share.
+    pub share: Arc<dyn Remote>,
+    /// The same, where it is one of an SMB server.
+    pub smb: Option<Arc<SmbRemote>>,
+}
+
+impl Opened {
+    fn of(share: Arc<dyn Remote>) -> Opened {
+        Opened { share, smb: None }
     }
 }
 
@@ -337,7 +363,7 @@ mod tests {
         let opened = async |path: &Path, name: &str| {
             let (share, mut notes) = (Share::Dir(path.to_path_buf()), Vec::new());
             let config = config(&cache, name);
-            let opened = open(&share, None, &config, &mut |text| notes.push(text)).await;
+            let opened = open(&share, None, None, &config, &mut |text| notes.push(text)).await;
             opened.map(|_| notes).map_err(|error| error.to_string())
         };
         assert_eq!(opened(&one, "dir:/one").await, Ok(vec![]));

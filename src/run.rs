@@ -18,10 +18,12 @@ use crate::registry::{self, Note};
 use crate::relay::{self, Relay};
 use crate::remote;
 use crate::size::format_size;
+use crate::terminal;
 use crate::user::User;
 use anyhow::{Context, Result};
 use covefs_cache::Vfs;
 use covefs_mount::{Detach, Mounted, Unmounter};
+use covefs_remote::smb::SmbRemote;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,9 +38,14 @@ const RUNTIME_LINGER: Duration = Duration::from_secs(2);
 /// `covefs mount`. Returns the exit code.
 pub(crate) fn mount(args: &MountArgs, arguments: &[OsString]) -> Result<u8> {
     let user = User::current();
-    let request = plan::read(args, &user)?;
+    let mut request = plan::read(args, &user)?;
+    if args.password_piped {
+        request.typed = Some(terminal::read_line()?);
+    } else if let Some(prompt) = request.missing_password()?.filter(|_| terminal::is_there()) {
+        request.typed = Some(terminal::ask_secret(&prompt)?);
+    }
     if !request.foreground {
-        return relay::start_daemon(arguments, args.by_mount8);
+        return relay::start_daemon(arguments, args.by_mount8, request.typed);
     }
     let relay = if args.relay {
         // Away from the terminal: its Ctrl-C and its end are not the drive's.
@@ -70,8 +77,8 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
         .build()
         .context("start the threads")?;
     let outcome = runtime.block_on(async {
-        let vfs = match start(&mut plan, &mut note).await {
-            Ok(vfs) => vfs,
+        let drive = match start(&mut plan, &mut note).await {
+            Ok(drive) => drive,
             Err(error) => {
                 if plan.made_cache_dir {
                     // Only as long as nothing is in it.
@@ -80,11 +87,11 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
                 return Err(error);
             }
         };
-        let outcome = live(&plan, &vfs, &log, relay).await;
+        let outcome = live(&plan, &drive, &log, relay).await;
         if let Err(error) = &outcome {
             tracing::error!("{error:#}");
         }
-        vfs.shutdown().await;
+        drive.vfs.shutdown().await;
         outcome
     });
     leave(&plan, outcome.is_ok());
@@ -92,18 +99,27 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
     outcome
 }
 
-async fn start(plan: &mut Plan, note: &mut dyn FnMut(String)) -> Result<Arc<Vfs>> {
-    let share = remote::open(&plan.share, plan.account.clone(), &plan.config, note).await?;
-    if share.limits().read_only && !plan.config.read_only {
+/// An open cache over its share.
+struct Drive {
+    vfs: Arc<Vfs>,
+    /// The share, where it is one of an SMB server.
+    smb: Option<Arc<SmbRemote>>,
+}
+
+async fn start(plan: &mut Plan, note: &mut dyn FnMut(String)) -> Result<Drive> {
+    let (account, login) = (plan.account.clone(), plan.login.clone());
+    let opened = remote::open(&plan.share, account, login, &plan.config, note).await?;
+    if opened.share.limits().read_only && !plan.config.read_only {
         note(format!("{} is read-only, and so is the drive", plan.config.share));
         plan.config.read_only = true;
         plan.mount.read_only = true;
     }
-    Ok(Vfs::start(plan.config.clone(), share).await?)
+    Ok(Drive { vfs: Vfs::start(plan.config.clone(), opened.share).await?, smb: opened.smb })
 }
 
 /// From the open cache to the unmount.
-async fn live(plan: &Plan, vfs: &Arc<Vfs>, log: &Log, relay: &Relay) -> Result<()> {
+async fn live(plan: &Plan, drive: &Drive, log: &Log, relay: &Relay) -> Result<()> {
+    let vfs = &drive.vfs;
     let config = &plan.config;
     log.open(&plan.log)?;
     registry::remember(&plan.base, &config.cache_dir)?;
@@ -113,6 +129,7 @@ async fn live(plan: &Plan, vfs: &Arc<Vfs>, log: &Log, relay: &Relay) -> Result<(
         vfs: vfs.clone(),
         cache_dir: config.cache_dir.clone(),
         log: plan.log.clone(),
+        smb: drive.smb.clone(),
     });
     let control = tokio::spawn(control::serve(control::listen(&config.cache_dir)?, server));
     let mounted = {

@@ -2,14 +2,16 @@
 
 use crate::azure::AzureShare;
 use crate::fail;
+use crate::smb::SmbShare;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-const SCHEMES: &str = "dir:/path (a directory of this machine, a mounted disk or an NFS export) and \
-                       azfiles://ACCOUNT/SHARE (an Azure file share)";
+const SCHEMES: &str = "dir:/path (a directory of this machine, a mounted disk or an NFS export), \
+                       azfiles://ACCOUNT/SHARE (an Azure file share) and \
+                       smb://HOST/SHARE (an SMB 3 share)";
 
 /// A share that this version can mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +20,8 @@ pub(crate) enum Share {
     Dir(PathBuf),
     /// An Azure file share.
     Azure(AzureShare),
+    /// An SMB 3 share.
+    Smb(SmbShare),
 }
 
 impl Share {
@@ -28,7 +32,10 @@ impl Share {
         let Some(path) = text.as_bytes().strip_prefix(b"dir:") else {
             return match AzureShare::parse(&shown) {
                 Some(share) => Ok(Share::Azure(share?)),
-                None => Err(unknown(&shown)),
+                None => match SmbShare::parse(&shown) {
+                    Some(share) => Ok(Share::Smb(share?)),
+                    None => Err(unknown(&shown)),
+                },
             };
         };
         if path.is_empty() {
@@ -44,6 +51,7 @@ impl Share {
         match self {
             Share::Dir(path) => format!("dir:{}", path.display()),
             Share::Azure(share) => share.canonical(),
+            Share::Smb(share) => share.canonical(),
         }
     }
 
@@ -53,6 +61,7 @@ impl Share {
         match self {
             Share::Dir(path) => [b"dir:", path.as_os_str().as_bytes()].concat(),
             Share::Azure(share) => share.canonical().into_bytes(),
+            Share::Smb(share) => share.canonical().into_bytes(),
         }
     }
 
@@ -63,6 +72,7 @@ impl Share {
                 path.file_name().map_or_else(|| "root".into(), |n| n.to_string_lossy().into())
             }
             Share::Azure(share) => share.short_name(),
+            Share::Smb(share) => share.short_name(),
         }
     }
 
@@ -70,7 +80,7 @@ impl Share {
     pub(crate) fn local_path(&self) -> Option<&Path> {
         match self {
             Share::Dir(path) => Some(path),
-            Share::Azure(_) => None,
+            Share::Azure(_) | Share::Smb(_) => None,
         }
     }
 
@@ -80,7 +90,7 @@ impl Share {
     pub(crate) fn check(&self, has_cache: bool) -> Result<()> {
         let path = match self {
             Share::Dir(path) => path,
-            Share::Azure(_) => return Ok(()),
+            Share::Azure(_) | Share::Smb(_) => return Ok(()),
         };
         let shown = self.canonical();
         match std::fs::metadata(path) {
@@ -124,11 +134,8 @@ fn refuse_secrets(shown: &str) -> Result<()> {
 
 fn unknown(shown: &str) -> anyhow::Error {
     let lower = shown.to_ascii_lowercase();
-    if lower.starts_with("smb:") || lower.starts_with("//") || lower.starts_with(r"\\") {
-        return anyhow::anyhow!(
-            "{shown}: this version cannot mount SMB shares yet; mount it with the system \
-             and name the directory: dir:/path"
-        );
+    if lower.starts_with("smb:") {
+        return fail::usage(format!("'{shown}' is written smb://HOST/SHARE"));
     }
     if lower.starts_with("azure:") || lower.starts_with("azfiles:") {
         return fail::usage(format!("'{shown}' is written azfiles://ACCOUNT/SHARE"));
@@ -190,9 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_later_versions_are_known_by_name() {
-        for text in ["smb://nas/photos", "//nas/photos", "SMB://nas/x"] {
-            assert!(refused(text).1.contains("SMB shares yet"), "{text}");
+    fn names_that_are_almost_right_are_put_right() {
+        for text in ["smb:nas/photos", "SMB:/nas/x"] {
+            assert!(refused(text).1.contains("smb://HOST/SHARE"), "{text}");
         }
         for text in ["azure://acme/files", "azfiles:acme/files"] {
             assert!(refused(text).1.contains("azfiles://ACCOUNT/SHARE"), "{text}");
@@ -204,7 +211,9 @@ mod tests {
         for text in ["ftp://host/x", "s3:bucket", "photos", ""] {
             let (code, line) = refused(text);
             assert_eq!(code, 2, "{text}");
-            assert!(line.contains("dir:/path"), "{line}");
+            for scheme in ["dir:/path", "azfiles://ACCOUNT/SHARE", "smb://HOST/SHARE"] {
+                assert!(line.contains(scheme), "{line}");
+            }
         }
         assert!(refused("/srv/share").1.contains("dir:/srv/share"));
         assert_eq!(refused("dir:").0, 2);

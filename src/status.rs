@@ -9,7 +9,7 @@ use crate::size::{format_age, format_size};
 use crate::text::{count, escaped, print};
 use crate::user::User;
 use anyhow::{Result, bail};
-use covefs_cache::{CacheSummary, Status};
+use covefs_cache::{CacheSummary, ConnectionStatus, Status};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -211,6 +211,7 @@ fn live_text(status: &Status, cache_dir: &Path) -> String {
                 status.remote.retries
             ),
         ),
+        ("connection", status.connection.as_ref().map_or_else(String::new, connection)),
         ("kept in", escaped(&cache_dir.to_string_lossy())),
         ("log", escaped(&status.log)),
         ("process", format!("{}, covefs {}", status.pid, escaped(&status.version))),
@@ -227,7 +228,7 @@ fn live_text(status: &Status, cache_dir: &Path) -> String {
     };
     let (mountpoint, share) = (escaped(&status.mountpoint), escaped(&status.share));
     let mut text = format!("{mountpoint}  {share}  {state}\n");
-    for (name, value) in lines {
+    for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
         // A String takes every write.
         let _ = writeln!(text, "  {name:<10} {value}");
     }
@@ -235,6 +236,14 @@ fn live_text(status: &Status, cache_dir: &Path) -> String {
         let _ = writeln!(text, "  ! {}", escaped(message));
     }
     text
+}
+
+fn connection(connection: &ConnectionStatus) -> String {
+    let ConnectionStatus { protocol, signing, cipher } = connection;
+    match cipher {
+        Some(cipher) => format!("{protocol}, encrypted and signed ({cipher})"),
+        None => format!("{protocol}, signed ({signing}), not encrypted"),
+    }
 }
 
 fn uploads(status: &Status) -> String {
@@ -292,6 +301,7 @@ mod tests {
             },
             reads: ReadStatus { hit_bytes: 2048, fetched_bytes: 1024, requested_bytes: 3072 },
             remote: RemoteStatus { requests: 5, errors: 0, retries: 1 },
+            connection: None,
             passthrough: false,
             pid: 42,
             version: "0.1.0".into(),
@@ -310,6 +320,13 @@ mod tests {
         watched.watched = true;
         let text = live_text(&watched, Path::new("/c"));
         assert!(text.contains("share  online, tells of changes\n"), "{text}");
+        assert!(!text.contains("connection"), "{text}");
+        let mut served = status();
+        let (protocol, signing) = ("SMB 3.1.1".into(), "AES-128-GMAC".into());
+        served.connection = Some(ConnectionStatus { protocol, signing, cipher: None });
+        let text = live_text(&served, Path::new("/c"));
+        let line = "  connection SMB 3.1.1, signed (AES-128-GMAC), not encrypted\n";
+        assert!(text.contains(line), "{text}");
         let mut busy = status();
         busy.online = false;
         busy.uploads.waiting = 3;

@@ -71,6 +71,7 @@ impl Vfs {
                 errors: counters.errors,
                 retries: counters.retries,
             },
+            connection: None,
             passthrough: false,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -26,6 +26,7 @@ mod extents;
 mod fetch;
 mod file;
 mod files;
+mod fold;
 mod freshness;
 mod handle;
 mod index;

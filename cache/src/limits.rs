@@ -34,6 +34,14 @@ pub(crate) const DIR_INFOS: usize = 64 << 10;
 pub(crate) const KERNEL_PAGES: usize = 128 << 10;
 /// Deeper trees are refused: Linux stops at 4096 bytes of path, two bytes a name.
 pub(crate) const PATH_DEPTH: usize = 2048;
+/// Single names that are asked for at a time when a listing lacks them: somebody may have removed
+/// thousands.
+pub(crate) const STATS: usize = 16;
+/// More than so many names that a listing of no one moment lacks are left to the next one: to ask
+/// for each would take longer than a listing may.
+pub(crate) const STATS_MAX: usize = 64;
+/// Directories whose names are held folded: where programs make names now.
+pub(crate) const FOLDED_DIRS: usize = 4;
 /// Nodes read from the index at once when a directory is listed.
 pub(crate) const SCAN: usize = 1024;
 

@@ -6,12 +6,14 @@
 
 use crate::attr::{ContentId, Ino, Notice};
 use crate::error::{Error, ErrorKind, Result, is_gone};
+use crate::limits;
 use crate::names::OUR_PREFIX;
 use crate::node::{Base, DirtyAttrs, Node, Place};
 use crate::paths::Hold;
 use crate::tree::{DirInfo, Tree};
 use crate::vfs::Vfs;
 use covefs_remote::{Existence, Kind, Metadata, Remote, RemotePath, Version};
+use futures_util::stream::{self, StreamExt};
 use std::collections::HashSet;
 use tokio::time::Instant;
 
@@ -52,7 +54,7 @@ impl Vfs {
         let Some((path, asked, _still)) = self.still_path(dir).await? else { return Ok(()) };
         let began = Instant::now();
         let mut entries = Vec::new();
-        let mut pages = 0;
+        let (mut pages, mut one_moment) = (0, true);
         let mut after = None;
         loop {
             let page = match self.remote.list(&path, after).await {
@@ -75,21 +77,37 @@ impl Vfs {
             };
             entries.extend(page.entries);
             pages += 1;
+            one_moment &= page.one_moment;
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        // Of several pages a name may have slipped between two: gone only by its own word (X1).
-        let unsure = if pages > 1 { self.unseen(dir, &entries)? } else { Vec::new() };
+        // Of several pages, or moments, a name may have slipped between two: gone only by its own
+        // word (X1).
+        let is_sure = pages == 1 && one_moment;
+        let unsure = if is_sure { Vec::new() } else { self.unseen(dir, &entries)? };
         let mut kept = HashSet::new();
-        for name in unsure {
-            match self.remote.stat(&path.join(&name)).await {
+        let unsure = match pages == 1 && unsure.len() > limits::STATS_MAX {
+            true => {
+                kept.extend(unsure);
+                Vec::new()
+            }
+            false => unsure,
+        };
+        let asked_for = stream::iter(unsure).map(|name| async {
+            let found = self.remote.stat(&path.join(&name)).await;
+            (name, found)
+        });
+        let mut asked_for = asked_for.buffer_unordered(limits::STATS);
+        while let Some((name, found)) = asked_for.next().await {
+            match found {
                 Ok(metadata) => entries.push((name, metadata)),
                 Err(error) if is_gone(&error) => {}
                 Err(_) => drop(kept.insert(name)),
             }
         }
+        drop(asked_for);
         let took = began.elapsed();
         let info = DirInfo { verified: Some(began), took, big: pages > 1, ..DirInfo::default() };
         self.believe_since(began)?;
@@ -165,6 +183,9 @@ impl Vfs {
             self.believe_since(began)?;
         }
         match answer {
+            Ok(metadata) if self.is_twin(&place, &metadata)? => {
+                self.tree().set_name_verified(place, began);
+            }
             Ok(metadata) => {
                 let mut tree = self.tree();
                 self.take(&mut tree, place.clone(), &metadata, asked)?;
@@ -183,6 +204,17 @@ impl Vfs {
             }
         }
         Ok(())
+    }
+
+    /// Whether the share speaks of an entry whose name differs in case, which it folds.
+    fn is_twin(&self, place: &Place, found: &Metadata) -> Result<bool> {
+        if self.remote.limits().case_sensitive {
+            return Ok(false);
+        }
+        let mut tree = self.tree();
+        let base = tree.twin(place.parent, &place.name)?.and_then(|twin| twin.base);
+        Ok(tree.base_child(place)?.is_none()
+            && base.is_some_and(|base| base.version.same_object(&found.version)))
     }
 
     /// Asks for the whole metadata of one node, its xattrs among it.

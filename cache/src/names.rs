@@ -35,6 +35,22 @@ fn windows_fault(name: &[u8]) -> Option<ErrorKind> {
     (text.encode_utf16().count() > limits::NAME_UNITS_MAX).then_some(ErrorKind::NameTooLong)
 }
 
+/// The same of a share that stores reserved characters as private ones, three bytes each.
+fn mapped_fault(name: &[u8], bytes_max: usize) -> Option<ErrorKind> {
+    let Ok(text) = std::str::from_utf8(name) else { return Some(ErrorKind::NameInvalid) };
+    // Those that stand for reserved ones would come back as these.
+    let is_private = |symbol: char| ('\u{f001}'..='\u{f029}').contains(&symbol);
+    if text.contains(is_private) || is_device(text) {
+        return Some(ErrorKind::NameInvalid);
+    }
+    let is_mapped = |symbol: char| symbol < ' ' || "\\:*?\"<>|".contains(symbol);
+    let mapped = text.chars().filter(|symbol| is_mapped(*symbol)).count();
+    let mapped = mapped + usize::from(text.ends_with(['.', ' ']));
+    let is_long =
+        text.encode_utf16().count() > limits::NAME_UNITS_MAX || name.len() + 2 * mapped > bytes_max;
+    is_long.then_some(ErrorKind::NameTooLong)
+}
+
 /// Names of devices, which stand for these in every directory.
 fn is_device(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
@@ -70,6 +86,23 @@ impl Vfs {
         match limits.names {
             NameRule::Bytes => Ok(()),
             NameRule::Windows => windows_fault(name).map_or(Ok(()), refuse),
+            NameRule::Mapped => {
+                let fault = mapped_fault(name, limits.name_bytes_max);
+                fault.map_or(Ok(()), refuse)
+            }
+        }
+    }
+
+    /// To the share a name that differs in case alone is the same: what has it keeps it. Said now,
+    /// not when it is uploaded. `moving`: who may change the case of his own name.
+    fn refuse_twin(&self, tree: &mut Tree, dir: Ino, name: &[u8], moving: Ino) -> Result<()> {
+        // Where there are two already, what has the very name is what is meant.
+        if self.remote.limits().case_sensitive || tree.child(dir, name)?.is_some() {
+            return Ok(());
+        }
+        match tree.twin(dir, name)?.filter(|twin| twin.ino != moving) {
+            Some(_) => Err(Error::new(ErrorKind::Exists, "make a name that differs in case alone")),
+            None => Ok(()),
         }
     }
 
@@ -357,6 +390,7 @@ impl Vfs {
         if tree.child(parent, name)?.is_some() {
             return Err(Error::new(ErrorKind::Exists, "make a name"));
         }
+        self.refuse_twin(&mut tree, parent, name, parent)?;
         let node = make(self, &dir)?;
         let dir = self.touched_dir(dir);
         self.changed(&mut tree, vec![node.clone()], Vec::new(), false)?;
@@ -386,6 +420,7 @@ impl Vfs {
                 }
                 Some(node) => node,
                 None => {
+                    self.refuse_twin(&mut tree, parent, name, parent)?;
                     let mut node = self.new_node(&dir, name, Kind::File, owner, mode);
                     let content = ContentId(self.next_number());
                     node.content = Some(content);
@@ -552,6 +587,7 @@ impl Vfs {
         if target.as_ref().is_some_and(|target| target.ino == moving.ino) {
             return Ok(Step::Done(()));
         }
+        self.refuse_twin(&mut tree, new_parent, new_name, moving.ino)?;
         if moving.kind == Kind::Dir && tree.is_within(new_parent, moving.ino)? {
             return Err(Error::new(ErrorKind::Loop, "move a directory into itself"));
         }
@@ -651,6 +687,17 @@ mod tests {
             assert_eq!(windows_fault(bad.as_bytes()), Some(ErrorKind::NameInvalid), "{bad}");
         }
         assert_eq!(windows_fault(b"\xff"), Some(ErrorKind::NameInvalid));
+        for good in ["a:b", "what? <no> |*|", "trailing.", "trailing ", "tab\t", "\\"] {
+            assert_eq!(mapped_fault(good.as_bytes(), 255), None, "{good}");
+        }
+        for bad in [&b"\xff"[..], "\u{f022}".as_bytes(), b"aux", b"Com1"] {
+            assert_eq!(mapped_fault(bad, 255), Some(ErrorKind::NameInvalid), "{bad:?}");
+        }
+        // A reserved one is three bytes there; who counts characters counts one.
+        let colons = ":".repeat(86);
+        assert_eq!(mapped_fault(&colons.as_bytes()[1..], 255), None);
+        assert_eq!(mapped_fault(colons.as_bytes(), 255), Some(ErrorKind::NameTooLong));
+        assert_eq!(mapped_fault(colons.as_bytes(), 765), None);
         // Characters count, not bytes; two of them make a symbol beyond the first 65,536.
         for (symbol, fits) in [("\u{20ac}", 255), ("\u{1f600}", 127)] {
             assert_eq!(windows_fault(symbol.repeat(fits).as_bytes()), None);

@@ -22,6 +22,9 @@ pub struct Status {
     pub reads: ReadStatus,
     /// Requests to the share since the mount.
     pub remote: RemoteStatus,
+    /// How the share's server is spoken to, where there is a choice; filled in by the program.
+    #[serde(default)]
+    pub connection: Option<ConnectionStatus>,
     /// Whether hot files are served by the kernel alone.
     pub passthrough: bool,
     /// The daemon's process id.
@@ -84,6 +87,17 @@ pub struct RemoteStatus {
     pub errors: u64,
     /// Requests sent again.
     pub retries: u64,
+}
+
+/// How a server is spoken to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// The protocol and its version.
+    pub protocol: String,
+    /// What signs requests that are not encrypted.
+    pub signing: String,
+    /// What encrypts them; `null`: nothing.
+    pub cipher: Option<String>,
 }
 
 /// How far a hydration or a sync is.

@@ -7,6 +7,7 @@
 
 use crate::attr::Ino;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fold::Folds;
 use crate::index::{Index, Op, Tree as Table};
 use crate::limits;
 use crate::node::{Node, Place};
@@ -48,6 +49,7 @@ pub(crate) struct Tree {
     kernel_pages: LruCache<Ino, crate::attr::ContentId>,
     /// How many directories lie in a directory; counted once, then kept in step.
     subdirs: LruCache<Ino, u32>,
+    folds: Folds,
     /// When changes there were last missed: all that was verified before may be old.
     doubted: Option<tokio::time::Instant>,
 }
@@ -78,6 +80,20 @@ fn decode(bytes: &[u8]) -> Result<Node> {
     postcard::from_bytes(bytes).map_err(|_| Error::new(ErrorKind::Io, "decode a node of the index"))
 }
 
+fn children_of(
+    index: &dyn Index,
+    parent: Ino,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<Node>> {
+    let from = after.map(|name| entry_key(parent, name));
+    let prefix = parent.0.to_be_bytes();
+    let found = index.scan(Table::Entries, &prefix, from.as_deref(), limit)?;
+    let nodes = found.iter().map(|(_, bytes)| decode(bytes));
+    // The root is its own parent's only child, under the empty name.
+    nodes.filter(|node| !matches!(node, Ok(node) if node.ino == parent)).collect()
+}
+
 impl Tree {
     pub(crate) fn new(index: Arc<dyn Index>) -> Self {
         Tree {
@@ -89,6 +105,7 @@ impl Tree {
             names: LruCache::new(capacity(limits::DIR_INFOS)),
             kernel_pages: LruCache::new(capacity(limits::KERNEL_PAGES)),
             subdirs: LruCache::new(capacity(limits::DIR_INFOS)),
+            folds: Folds::new(),
             doubted: None,
         }
     }
@@ -139,6 +156,15 @@ impl Tree {
         }
     }
 
+    /// What has this name in the directory but for case.
+    pub(crate) fn twin(&mut self, parent: Ino, name: &[u8]) -> Result<Option<Node>> {
+        let all = || children_of(&*self.index, parent, None, usize::MAX);
+        match self.folds.twin(parent, name, all)? {
+            Some(twin) => self.child(parent, &twin),
+            None => Ok(None),
+        }
+    }
+
     /// What the user sees in this directory, by name, from after `after` on.
     pub(crate) fn children(
         &self,
@@ -146,12 +172,7 @@ impl Tree {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Node>> {
-        let from = after.map(|name| entry_key(parent, name));
-        let prefix = parent.0.to_be_bytes();
-        let found = self.index.scan(Table::Entries, &prefix, from.as_deref(), limit)?;
-        let nodes = found.iter().map(|(_, bytes)| decode(bytes));
-        // The root is its own parent's only child, under the empty name.
-        nodes.filter(|node| !matches!(node, Ok(node) if node.ino == parent)).collect()
+        children_of(&*self.index, parent, after, limit)
     }
 
     pub(crate) fn has_children(&self, parent: Ino) -> Result<bool> {
@@ -208,6 +229,7 @@ impl Tree {
             return Ok(());
         };
         self.count_subdir(old.kind, &place, false);
+        self.folds.remove(place.parent, &place.name);
         let key = entry_key(place.parent, &place.name);
         ops.push(Op::Delete(Table::Entries, key));
         ops.push(Op::Delete(Table::Places, node.ino.0.to_be_bytes().to_vec()));
@@ -254,6 +276,7 @@ impl Tree {
                 if stood.as_ref() != Some(place) {
                     self.count_subdir(node.kind, place, true);
                 }
+                self.folds.add(place.parent, &place.name);
                 let key = entry_key(place.parent, &place.name);
                 let number = node.ino.0.to_be_bytes().to_vec();
                 ops.push(Op::Put(Table::Entries, key.clone(), encode(node)));
@@ -282,6 +305,7 @@ impl Tree {
         }
         if let Some(place) = &old.place {
             self.count_subdir(old.kind, place, false);
+            self.folds.remove(place.parent, &place.name);
             ops.push(Op::Delete(Table::Entries, entry_key(place.parent, &place.name)));
             ops.push(Op::Delete(Table::Places, ino.0.to_be_bytes().to_vec()));
             ops.push(Op::Delete(Table::Meta, dirty_key(ino)));
@@ -289,6 +313,7 @@ impl Tree {
         self.hot.pop(&ino);
         self.detached.remove(&ino);
         self.dirs.pop(&ino);
+        self.folds.forget(ino);
         self.kernel_pages.pop(&ino);
         self.index.apply(&ops)
     }

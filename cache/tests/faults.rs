@@ -209,6 +209,37 @@ fn a_listing_that_fails_drops_nothing() {
     }
 }
 
+/// Missing names that are asked for one by one; as the crate's limits have it.
+const ASKED_FOR: usize = 64;
+
+/// rule X1: what a listing lacks that is of no one moment is asked for before it is gone.
+#[test]
+fn a_listing_of_no_one_moment_drops_nothing() {
+    let many = ASKED_FOR + 1;
+    let rig = Rig::with(|memory, _| {
+        for number in 0..many {
+            memory.write_file(&path(&format!("d/f{number}")), "bytes");
+        }
+        memory.write_file(&path("d/gone"), "bytes");
+    });
+    let all = rig.names("d").unwrap();
+    assert_eq!(all.len(), many + 1);
+    rig.memory.remove_path(&path("d/gone"));
+    rig.remote.tear(&[b"f1", b"f2"]);
+    rig.age();
+    assert_eq!(rig.names("d").unwrap().len(), many);
+    // Of so many not each is asked for: they stay for this time.
+    let names: Vec<String> = (0..many).map(|number| format!("f{number}")).collect();
+    let names: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
+    rig.remote.tear(&names);
+    rig.age();
+    assert_eq!(rig.names("d").unwrap().len(), many);
+    rig.remote.tear(&[]);
+    rig.memory.remove_path(&path("d/f0"));
+    rig.age();
+    assert_eq!(rig.names("d").unwrap().len(), many - 1);
+}
+
 /// Everything at random: in the end the share has what was done here, once.
 #[test]
 fn random_faults_lose_nothing() {

@@ -27,6 +27,7 @@ pub struct FaultRemote {
     plan: Arc<Mutex<Plan>>,
     requests: Mutex<BTreeMap<&'static str, u64>>,
     counts: Arc<Counts>,
+    torn: Mutex<Vec<Vec<u8>>>,
 }
 
 /// What the bodies of requests share with the remote.
@@ -52,12 +53,20 @@ impl FaultRemote {
             plan: Arc::default(),
             requests: Mutex::default(),
             counts: Arc::default(),
+            torn: Mutex::default(),
         }
     }
 
     /// Adds a rule; earlier ones come first.
     pub fn inject(&self, rule: Rule) {
         self.plan().rules.push(rule);
+    }
+
+    /// From now on listings are of no one moment, and lack these names, as if their files had moved
+    /// meanwhile; none: as they were.
+    pub fn tear(&self, names: &[&[u8]]) {
+        let mut torn = self.torn.lock().unwrap_or_else(PoisonError::into_inner);
+        *torn = names.iter().map(|name| name.to_vec()).collect();
     }
 
     /// Forgets all rules and chance.
@@ -188,7 +197,12 @@ impl Remote for FaultRemote {
     }
 
     async fn list(&self, dir: &RemotePath, after: Option<PageToken>) -> Result<Page> {
-        self.pass("list", &[dir], self.inner.list(dir, after)).await
+        let mut page = self.pass("list", &[dir], self.inner.list(dir, after)).await?;
+        let torn = self.torn.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = page.entries.len();
+        page.entries.retain(|(name, _)| !torn.contains(name));
+        page.one_moment &= page.entries.len() == count && torn.is_empty();
+        Ok(page)
     }
 
     async fn read(

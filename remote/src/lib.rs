@@ -15,6 +15,7 @@ pub mod memory;
 mod metadata;
 mod path;
 mod prng;
+pub mod smb;
 mod watch;
 
 pub use error::{Error, ErrorKind, Existence, Result};
@@ -45,6 +46,9 @@ pub struct Page {
     pub entries: Vec<(Vec<u8>, Metadata)>,
     /// Where the next page begins; `None` on the last.
     pub next: Option<PageToken>,
+    /// Whether what the listing lacks was not there. `false`: a name may have moved while it was
+    /// made, and whoever misses one has to ask for it by itself, as after several pages.
+    pub one_moment: bool,
 }
 
 /// What `Source::next_round` says after everything asked for was sent.

@@ -225,7 +225,7 @@ impl Remote for LocalRemote {
         let watchers = self.watchers.clone();
         let list = move |view: &View, dir: &RemotePath| list::list(view, dir, after, &watchers);
         let (entries, rest) = self.disk.enter("list", dir, list).await?;
-        Ok(Page { entries, next: rest.map(|rest| PageToken(Arc::new(rest))) })
+        Ok(Page { entries, next: rest.map(|rest| PageToken(Arc::new(rest))), one_moment: true })
     }
 
     async fn read(

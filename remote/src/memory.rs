@@ -202,7 +202,7 @@ impl Remote for MemoryRemote {
         let (entries, last) = self.with("list", dir, |tree| {
             tree.entries(tree.resolve(dir)?, after.map(Vec::as_slice), count)
         })?;
-        Ok(Page { entries, next: last.map(|last| PageToken(Arc::new(last))) })
+        Ok(Page { entries, next: last.map(|last| PageToken(Arc::new(last))), one_moment: true })
     }
 
     async fn read(

@@ -185,6 +185,8 @@ pub enum NameRule {
     Bytes,
     /// What Windows allows, in UTF-8.
     Windows,
+    /// The same with its reserved characters too, which are stored as private ones.
+    Mapped,
 }
 
 /// What a share can hold and what it promises.

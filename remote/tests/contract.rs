@@ -1,5 +1,9 @@
-//! One contract suite over every kind of share; that of Azure over a server on the loopback.
+//! One contract suite over every kind of share; that of Azure over a server on the loopback,
+//! that of SMB over Samba.
 #![allow(clippy::unwrap_used)]
+
+#[cfg(unix)]
+mod samba;
 
 #[path = "contract/suite.rs"]
 mod suite;
@@ -11,6 +15,8 @@ use covefs_remote::attempt::{AttemptConfig, Guarded};
 use covefs_remote::azure::{Account, AzureConfig, AzureRemote};
 use covefs_remote::fault::FaultRemote;
 use covefs_remote::memory::MemoryRemote;
+#[cfg(unix)]
+use covefs_remote::smb::{SmbConfig, SmbRemote};
 use std::sync::Arc;
 use suite::Share;
 
@@ -47,6 +53,19 @@ macro_rules! over_all {
             async fn $case() {
                 let server = Emulator::start(Config::default()).unwrap();
                 suite::$room::$case(super::azure(&server)).await;
+            })*
+        }
+        #[cfg(unix)]
+        mod smb {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() {
+                let Some(samba) = samba::Samba::start() else { return };
+                for share in [samba::PLAIN, samba::SECRET] {
+                    let config = samba.config(share);
+                    let remote = SmbRemote::new(SmbConfig { page_entries: 7, ..config });
+                    suite::$room::$case(Arc::new(remote)).await;
+                }
             })*
         }
         mod memory {

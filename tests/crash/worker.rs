@@ -420,6 +420,12 @@ fn differs(path: &Path, node: Option<&Node>) -> Option<String> {
             let points = fs::read_link(path).ok()?;
             (points != Path::new(target)).then(|| format!("points to {}", points.display()))
         }
+        (Some(Node::Link(target)), Some(kind)) if kind.is_file() => {
+            // As an SMB server has it on its disk.
+            let found = fs::read_to_string(path).unwrap_or_default();
+            let points = found.strip_prefix("XSym\n").and_then(|rest| rest.lines().nth(2));
+            (points != Some(&**target)).then(|| format!("points to {points:?}"))
+        }
         (Some(Node::File { bytes, .. }), Some(kind)) if kind.is_file() => match fs::read(path) {
             Ok(found) => first_difference(bytes, &found),
             Err(error) => Some(error.to_string()),

@@ -506,7 +506,7 @@ impl Vfs {
 pub(super) fn copy_bytes_max(limits: &Limits) -> usize {
     match limits.names {
         NameRule::Bytes => limits.name_bytes_max,
-        NameRule::Windows => limits.name_bytes_max.min(NAME_UNITS_MAX),
+        NameRule::Windows | NameRule::Mapped => limits.name_bytes_max.min(NAME_UNITS_MAX),
     }
 }
 

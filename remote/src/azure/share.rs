@@ -241,7 +241,8 @@ impl Share {
             .filter_map(|entry| std::future::ready(entry.transpose()))
             .collect::<Vec<_>>()
             .await;
-        Ok(Page { entries: entries.into_iter().collect::<Result<_>>()?, next })
+        let entries = entries.into_iter().collect::<Result<_>>()?;
+        Ok(Page { entries, next, one_moment: true })
     }
 
     async fn page(&self, dir: &RemotePath, marker: Option<&str>) -> Result<Listing> {

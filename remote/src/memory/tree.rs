@@ -142,6 +142,9 @@ impl Tree {
         }
         match self.limits.names {
             NameRule::Bytes => Ok(()),
+            NameRule::Mapped => {
+                std::str::from_utf8(name).map(drop).map_err(|_| ErrorKind::NameInvalid)
+            }
             NameRule::Windows => {
                 let text = std::str::from_utf8(name).map_err(|_| ErrorKind::NameInvalid)?;
                 let odd = |letter: char| letter < ' ' || "\\:*?\"<>|".contains(letter);

@@ -40,7 +40,9 @@ pub async fn attributes_do_not_make_another_content(share: Share) {
     let attrs = Attrs { mode: Some(0o600), atime, ..Attrs::default() };
     let after = share.set_attrs(&path("f"), &version, &attrs).await.unwrap().version;
     assert!(after.same_content(&version));
-    assert_ne!(after.object, version.object);
+    if share.limits().has_modes {
+        assert_ne!(after.object, version.object);
+    }
     assert_eq!(read_range(&share, "f", 0..3, &version).await.unwrap(), b"one");
 }
 

@@ -1,0 +1,291 @@
+//! An SMB 3 share.
+//!
+//! - Requests that belong together go in one packet: opening, asking and closing take one round
+//!   trip (`wire`). Bytes go in parts, several at a time (`read`, `write`).
+//! - Nothing on the share is overwritten or deleted unless it was compared by an open file that
+//!   keeps everybody else from changing it (`place`, X4).
+//! - "Not found" is believed with a witness: volume and root directory (`look`, X1).
+//! - A broken connection is made anew by the next request (`session`). A change whose answer was
+//!   lost is asked for by the file's number where that tells; else the outcome is told as unknown.
+//! - A future that is dropped leaves nothing open on the server.
+
+mod change;
+mod facts;
+mod fail;
+mod list;
+mod look;
+mod mfsymlink;
+mod name;
+mod place;
+mod read;
+mod session;
+mod wire;
+mod write;
+
+pub use facts::Defaults;
+
+use crate::{
+    Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page,
+    PageToken, Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version,
+};
+use async_trait::async_trait;
+use change::Rename;
+use fail::{Fail, Outcome};
+use list::Rest;
+use session::Session;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use write::Stop;
+
+/// Entries of a page: a directory is read whole, and handed out in pages.
+const PAGE_ENTRIES: usize = 5000;
+
+/// Who logs in. An empty name is a guest.
+#[derive(Clone, Default)]
+pub struct Login {
+    /// The user's name.
+    pub user: String,
+    /// The domain, where the server has such.
+    pub domain: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Login")
+            .field("user", &self.user)
+            .field("domain", &self.domain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When requests are encrypted; signed they are always.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Encrypt {
+    /// Where the server can.
+    #[default]
+    Auto,
+    /// Or not at all: a server that cannot is refused.
+    Required,
+    /// Never: a share that wants it is refused.
+    Off,
+}
+
+/// How the server is spoken to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spoken {
+    /// "SMB 3.1.1".
+    pub dialect: String,
+    /// What signs requests that are not encrypted.
+    pub signing: &'static str,
+    /// What encrypts them, if anything does.
+    pub cipher: Option<&'static str>,
+}
+
+/// Which share, and how it is looked at.
+#[derive(Clone, Debug)]
+pub struct SmbConfig {
+    /// The server's name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The share's name.
+    pub share: String,
+    /// The directory of it that is the root.
+    pub dir: RemotePath,
+    /// Who logs in.
+    pub login: Login,
+    /// Owner and mode of all entries.
+    pub defaults: Defaults,
+    /// The identity that it must have (X1); `None`: the first one seen.
+    pub known: Option<ShareIdentity>,
+    /// When to encrypt.
+    pub encrypt: Encrypt,
+    /// Whether nothing is to be changed there, not even for good order.
+    pub read_only: bool,
+    /// Entries of a page.
+    pub page_entries: usize,
+}
+
+impl SmbConfig {
+    /// A whole share, any of that name.
+    pub fn new(host: &str, share: &str, login: Login) -> SmbConfig {
+        SmbConfig {
+            host: host.into(),
+            port: 445,
+            share: share.into(),
+            dir: RemotePath::root(),
+            login,
+            defaults: Defaults::default(),
+            known: None,
+            encrypt: Encrypt::Auto,
+            read_only: false,
+            page_entries: PAGE_ENTRIES,
+        }
+    }
+}
+
+/// An SMB 3 share, or a directory of one.
+pub struct SmbRemote {
+    limits: Limits,
+    /// Of a server that counts bytes of a name, not characters.
+    narrow: Limits,
+    session: Arc<Session>,
+}
+
+impl SmbRemote {
+    /// The way to a share; nothing is asked yet.
+    pub fn new(config: SmbConfig) -> SmbRemote {
+        let limits = Limits {
+            part_bytes: write::PART_BYTES,
+            page_entries: config.page_entries.max(1),
+            names: NameRule::Mapped,
+            name_bytes_max: name::NAME_BYTES_MAX,
+            case_sensitive: false,
+            has_modes: false,
+            has_symlinks: true,
+            has_xattrs: false,
+            exchange: true,
+            quick_stat: false,
+            read_only: false,
+        };
+        let narrow = Limits { name_bytes_max: name::NARROW_BYTES_MAX, ..limits.clone() };
+        SmbRemote { limits, narrow, session: Arc::new(Session::new(config)) }
+    }
+
+    /// How the server is spoken to, or was last.
+    pub fn spoken(&self) -> Option<Spoken> {
+        self.session.spoken()
+    }
+}
+
+/// Runs a change to its end, whoever asked for it: it has steps that must not be left half done.
+async fn to_its_end<T: Send + 'static>(
+    change: impl Future<Output = Outcome<T>> + Send + 'static,
+) -> Outcome<T> {
+    match tokio::spawn(change).await {
+        Ok(done) => done,
+        Err(error) => Err(Fail::saying(ErrorKind::Io, error.to_string())),
+    }
+}
+
+#[async_trait]
+impl Remote for SmbRemote {
+    fn limits(&self) -> &Limits {
+        if self.session.is_narrow() { &self.narrow } else { &self.limits }
+    }
+
+    async fn identity(&self) -> Result<ShareIdentity> {
+        let asked = async {
+            let link = self.session.link().await?;
+            look::identity(&link, &self.session.config.dir).await
+        };
+        asked.await.map_err(|fail| fail.into_error("identity", &RemotePath::root()))
+    }
+
+    async fn stat(&self, path: &RemotePath) -> Result<Metadata> {
+        let asked = async {
+            let link = self.session.link().await?;
+            let seen = self.session.look(&link, path).await?;
+            Ok(self.session.metadata(&link, &seen))
+        };
+        asked.await.map_err(|fail: Fail| fail.into_error("stat", path))
+    }
+
+    async fn list(&self, dir: &RemotePath, after: Option<PageToken>) -> Result<Page> {
+        let mut rest = match &after {
+            Some(PageToken(token)) => token
+                .downcast_ref::<Rest>()
+                .cloned()
+                .ok_or_else(|| Error::new(ErrorKind::Protocol, "list", dir))?,
+            None => {
+                let asked = async {
+                    let link = self.session.link().await?;
+                    self.session.entries(&link, dir).await
+                };
+                asked.await.map_err(|fail: Fail| fail.into_error("list", dir))?
+            }
+        };
+        let end = rest.entries.len().min(rest.at + self.limits.page_entries);
+        let entries = rest.entries[rest.at..end].to_vec();
+        rest.at = end;
+        let one_moment = rest.one_moment;
+        let next = (end < rest.entries.len()).then(|| PageToken(Arc::new(rest)));
+        Ok(Page { entries, next, one_moment })
+    }
+
+    async fn read(
+        &self,
+        path: &RemotePath,
+        range: Range<u64>,
+        version: &Version,
+    ) -> Result<ByteStream> {
+        let opened = read::read(&self.session, path, range, version).await;
+        opened.map_err(|fail| fail.into_error("read", path))
+    }
+
+    async fn replace(
+        &self,
+        path: &RemotePath,
+        source: Arc<dyn Source>,
+        expect: Expect,
+        temp: &[u8],
+    ) -> Result<Metadata> {
+        let sent = write::replace(&self.session, path, &*source, expect, temp).await;
+        sent.map_err(|stop| match stop {
+            Stop::Source(error) => error,
+            Stop::Fail(fail) => fail.into_error("replace", path),
+        })
+    }
+
+    async fn rename(
+        &self,
+        from: &RemotePath,
+        version: &Version,
+        to: &RemotePath,
+        expect: Expect,
+    ) -> Result<Metadata> {
+        let wanted = Rename { from: from.clone(), version: *version, to: to.clone(), expect };
+        let renamed = to_its_end(change::rename(self.session.clone(), wanted)).await;
+        renamed.map_err(|fail| fail.into_error("rename", from))
+    }
+
+    async fn remove(&self, path: &RemotePath, expect: Expect) -> Result<()> {
+        let removed = to_its_end(change::remove(self.session.clone(), path.clone(), expect)).await;
+        removed.map_err(|fail| fail.into_error("remove", path))
+    }
+
+    async fn set_attrs(
+        &self,
+        path: &RemotePath,
+        version: &Version,
+        attrs: &Attrs,
+    ) -> Result<Metadata> {
+        let set = change::set_attrs(&self.session, path, version, attrs).await;
+        set.map_err(|fail| fail.into_error("set_attrs", path))
+    }
+
+    async fn create_dir(&self, path: &RemotePath, attrs: &Attrs) -> Result<Metadata> {
+        let made = change::create_dir(&self.session, path, attrs).await;
+        made.map_err(|fail| fail.into_error("create_dir", path))
+    }
+
+    async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata> {
+        let made = change::symlink(&self.session, path, target, attrs).await;
+        made.map_err(|fail| fail.into_error("symlink", path))
+    }
+
+    async fn usage(&self) -> Result<Usage> {
+        let asked = async {
+            let link = self.session.link().await?;
+            self.session.space(&link).await
+        };
+        asked.await.map_err(|fail: Fail| fail.into_error("usage", &RemotePath::root()))
+    }
+
+    async fn watch(&self) -> Result<Option<ChangeStream>> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,345 @@
+//! One `replace`: a temporary file beside its place, filled, given what it takes over, made
+//! durable, and put in place.
+//!
+//! Dropped at any moment before that, the temporary file is removed by a task. Once it is whole,
+//! it is put in place by a task that nobody can stop in the middle.
+
+use super::facts::{self, Facts};
+use super::fail::{Fail, Outcome};
+use super::look::Seen;
+use super::place::Ours;
+use super::session::{Link, Session};
+use super::wire::{self, Basic, CHAINED, Handle, Open, access, options, share};
+use crate::{Attrs, Error, ErrorKind, Expect, Metadata, RemotePath, Round, Source};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use smb2::msg::query_info::InfoType;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of one request.
+pub(super) const PART_BYTES: u64 = 1 << 20;
+
+/// Parts on the way at a time.
+const PARTS_AT_ONCE: usize = 8;
+
+/// After a broken connection a temporary file is removed within so long, or at the next start.
+const LEFTOVER_TRIES: u32 = 30;
+const LEFTOVER_WAIT: Duration = Duration::from_secs(1);
+
+/// Owner, group and access list; and the access list alone, which is what can be set without a
+/// privilege.
+const SECURITY: u32 = 0x7;
+const ACCESS_LIST: u32 = 0x4;
+const SECURITY_BYTES_MAX: u32 = 64 << 10;
+
+/// A failure of ours, or of the source as it said it.
+pub(super) enum Stop {
+    Fail(Fail),
+    Source(Error),
+}
+
+impl From<Fail> for Stop {
+    fn from(fail: Fail) -> Stop {
+        Stop::Fail(fail)
+    }
+}
+
+impl From<ErrorKind> for Stop {
+    fn from(kind: ErrorKind) -> Stop {
+        Stop::Fail(kind.into())
+    }
+}
+
+/// A file that is not in place yet.
+struct Upload {
+    session: Arc<Session>,
+    path: RemotePath,
+    temp: RemotePath,
+    /// Taken when the file is whole.
+    handle: Option<Handle>,
+}
+
+/// Makes `path` the whole content of `source`.
+pub(super) async fn replace(
+    session: &Arc<Session>,
+    path: &RemotePath,
+    source: &dyn Source,
+    expect: Expect,
+    temp: &[u8],
+) -> Result<Metadata, Stop> {
+    let mut upload = Upload::begin(session, path, expect, temp).await?;
+    let ours = match upload.send(source, expect).await {
+        Ok(ours) => ours,
+        Err(stop) => {
+            upload.abandon().await;
+            return Err(stop);
+        }
+    };
+    let put = tokio::spawn(async move {
+        let placed = ours.put(expect).await;
+        if placed.as_ref().is_err_and(|fail| !fail.is_unknown()) {
+            // Of an unknown outcome it may be the only copy.
+            discard_temp(&ours.session, &ours.temp, Some(ours.facts.id)).await;
+        }
+        placed
+    });
+    let placed = put.await.map_err(|error| Fail::saying(ErrorKind::Io, error.to_string()))?;
+    Ok(placed?)
+}
+
+impl Upload {
+    /// Makes the temporary file.
+    async fn begin(
+        session: &Arc<Session>,
+        path: &RemotePath,
+        expect: Expect,
+        temp: &[u8],
+    ) -> Outcome<Upload> {
+        let Some((dir, _)) = path.split() else {
+            return Err(ErrorKind::IsADirectory.into());
+        };
+        let link = session.link().await?;
+        session.wire(path)?;
+        // Better now than after ten gigabytes.
+        let is_new = expect == Expect::Absent && session.seems_free(&link, path).await?;
+        let first = if is_new { None } else { seen(session, &link, path).await? };
+        check(first.as_ref(), expect)?;
+        let temp = dir.join(temp);
+        let wire = session.wire(&temp)?;
+        let plain =
+            access::WRITE | access::READ_ATTRIBUTES | access::WRITE_ATTRIBUTES | access::DELETE;
+        let mut wanted = plain | access::READ_SECURITY | access::WRITE_SECURITY;
+        let mut has_removed = false;
+        let handle = loop {
+            let open = Open::new(wanted, share::NONE, options::NO_DIRECTORY);
+            let mut answers = link.ask(vec![open.op(&wire)]).await?;
+            match answers.done(0) {
+                Ok(()) => break answers.handle,
+                // Names of this kind are one site's alone (X2): a leftover is of a try that failed.
+                Err(fail) if fail.kind == ErrorKind::Exists && !has_removed => {
+                    has_removed = true;
+                    discard_temp(session, &temp, None).await;
+                }
+                Err(fail) if fail.kind == ErrorKind::PermissionDenied && wanted != plain => {
+                    wanted = plain;
+                }
+                Err(fail) if fail.kind == ErrorKind::NotFound => {
+                    return Err(match session.missing(&link, path, fail).await {
+                        Ok(_) => ErrorKind::Busy.into(),
+                        Err(fail) => fail,
+                    });
+                }
+                Err(fail) => {
+                    if fail.is_unknown() {
+                        // It may have been made.
+                        discard_later(session, &temp);
+                    }
+                    return Err(fail);
+                }
+            }
+        };
+        let (session, path) = (session.clone(), path.clone());
+        Ok(Upload { session, path, temp, handle })
+    }
+
+    /// Sends all of `source` until it settles.
+    async fn send(&mut self, source: &dyn Source, expect: Expect) -> Result<Ours, Stop> {
+        let (mut size, mut ranges) = (source.size(), source.data());
+        if size > 0 {
+            self.resize(size).await?;
+        }
+        loop {
+            self.fill(source, &ranges, size).await?;
+            match source.next_round().await.map_err(Stop::Source)? {
+                Round::Resend { size: now, ranges: again } => {
+                    (size, ranges) = (now, again);
+                    self.resize(size).await?;
+                }
+                Round::Settled(attrs) => return Ok(self.finish(expect, &attrs).await?),
+            }
+        }
+    }
+
+    /// Gives up: the temporary file goes, where the connection broke as soon as there is another.
+    async fn abandon(&mut self) {
+        let Some(handle) = self.handle.take() else { return };
+        let delete = wire::set_deleted(handle.id);
+        let asked = handle.finish(vec![delete]).await;
+        if asked.and_then(|mut answers| answers.done(0)).is_ok() {
+            return;
+        }
+        discard_later(&self.session, &self.temp);
+    }
+
+    fn handle(&self) -> Outcome<&Handle> {
+        self.handle.as_ref().ok_or_else(|| ErrorKind::Protocol.into())
+    }
+
+    async fn resize(&self, size: u64) -> Outcome<()> {
+        let handle = self.handle()?;
+        handle.ask(vec![wire::set_size(handle.id, size)]).await?.done(0)
+    }
+
+    /// Writes these ranges, several parts at a time.
+    async fn fill(
+        &self,
+        source: &dyn Source,
+        ranges: &[Range<u64>],
+        size: u64,
+    ) -> Result<(), Stop> {
+        let handle = self.handle()?;
+        let part_bytes = PART_BYTES.min(u64::from(handle.link().write_bytes_max)).max(1);
+        let mut parts = Vec::new();
+        for range in ranges {
+            let end = range.end.min(size);
+            let starts = (range.start..end).step_by(part_bytes as usize);
+            parts.extend(starts.map(|at| at..end.min(at + part_bytes)));
+        }
+        let writes = stream::iter(parts).map(|part| async move {
+            let bytes = source.read(part.clone()).await.map_err(Stop::Source)?;
+            if bytes.len() as u64 != part.end - part.start {
+                let text = "the source gave another number of bytes";
+                return Err(Stop::Fail(Fail::saying(ErrorKind::Source, text)));
+            }
+            let write = wire::write(handle.id, part.start, bytes.into());
+            handle.ask(vec![write]).await?.done(0)?;
+            Ok(())
+        });
+        writes.buffer_unordered(PARTS_AT_ONCE).try_collect::<()>().await
+    }
+
+    /// Durability and attributes; the file is closed and whole then, under its temporary name.
+    async fn finish(&mut self, expect: Expect, attrs: &Attrs) -> Outcome<Ours> {
+        let handle = self.handle()?;
+        let link = handle.link().clone();
+        let mut answers = handle.ask(vec![wire::flush(handle.id), wire::query(CHAINED)]).await?;
+        answers.done(0)?;
+        let written = answers.facts(1)?;
+        let old = match expect {
+            // Whether something is there the last step tells.
+            Expect::Absent => None,
+            Expect::Any | Expect::Version(_) => seen(&self.session, &link, &self.path).await?,
+        };
+        check(old.as_ref(), expect)?;
+        let old = old.map(|old| old.facts);
+        if old.is_some() {
+            self.carry_security(&link).await?;
+        }
+        let name = self.path.split().map_or(&b""[..], |(_, name)| name);
+        let kept = Facts::passed_on(old.as_ref(), name);
+        let attributes = attrs.mode.map_or(kept, |mode| facts::with_mode(kept, mode));
+        let basic = Basic {
+            btime: old.as_ref().map_or(0, |old| old.btime.max(0)),
+            atime: attrs.atime.map_or(0, facts::to_ticks),
+            // Set, a time stays; else Samba may move it for seconds after the last write.
+            mtime: attrs.mtime.map_or(written.mtime, facts::to_ticks),
+            attributes: if attributes == 0 { facts::NORMAL } else { attributes },
+        };
+        let handle = self.handle.take().ok_or(ErrorKind::Protocol)?;
+        let ops = vec![wire::set_basic(handle.id, basic), wire::query(CHAINED)];
+        let finished = async {
+            let mut answers = handle.finish(ops).await?;
+            answers.done(0)?;
+            answers.facts(1)
+        };
+        let facts = match finished.await {
+            Ok(facts) => facts,
+            Err(fail) => {
+                if !discard_temp(&self.session, &self.temp, Some(written.id)).await {
+                    discard_later(&self.session, &self.temp);
+                }
+                return Err(fail);
+            }
+        };
+        let (session, path) = (self.session.clone(), self.path.clone());
+        let attributes = basic.attributes;
+        Ok(Ours { session, path, temp: self.temp.clone(), facts, attributes })
+    }
+
+    /// X6: the access list of what is replaced. Who may not set one leaves what the directory gives.
+    async fn carry_security(&self, link: &Arc<Link>) -> Outcome<()> {
+        let of = |id| wire::query_of(id, InfoType::Security, 0, SECURITY, SECURITY_BYTES_MAX);
+        let wire = self.session.wire(&self.path)?;
+        let open = Open::existing(access::READ_SECURITY | access::READ_ATTRIBUTES);
+        let ops = vec![open.op(&wire), of(CHAINED), wire::close(CHAINED)];
+        let Ok(old) = link.ask(ops).await?.info(1) else { return Ok(()) };
+        let handle = self.handle()?;
+        let Ok(own) = handle.ask(vec![of(handle.id)]).await?.info(0) else { return Ok(()) };
+        if own == old {
+            return Ok(());
+        }
+        let set = wire::set_of(handle.id, InfoType::Security, 0, ACCESS_LIST, old);
+        match handle.ask(vec![set]).await?.done(0) {
+            Err(fail) if fail.is_unknown() => Err(fail),
+            Err(fail) => {
+                tracing::debug!(path = %self.path, kind = ?fail.kind, "the access list is not kept");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(handle) = self.handle.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (session, path, temp) =
+                (self.session.clone(), self.path.clone(), self.temp.clone());
+            runtime.spawn(async move {
+                Upload { session, path, temp, handle: Some(handle) }.abandon().await;
+            });
+        }
+    }
+}
+
+async fn seen(session: &Session, link: &Arc<Link>, path: &RemotePath) -> Outcome<Option<Seen>> {
+    match session.look(link, path).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(fail) if fail.kind == ErrorKind::NotFound => Ok(None),
+        Err(fail) => Err(fail),
+    }
+}
+
+/// What stands at the place is as expected, and no directory.
+fn check(held: Option<&Seen>, expect: Expect) -> Outcome<()> {
+    if expect != Expect::Absent && held.is_some_and(|held| held.facts.is_dir()) {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    facts::check(held.map(|held| &held.facts), expect, ErrorKind::NotFound)
+}
+
+/// Removes a temporary file once there is a connection again.
+fn discard_later(session: &Arc<Session>, temp: &RemotePath) {
+    let (session, temp) = (session.clone(), temp.clone());
+    tokio::spawn(async move {
+        for _ in 0..LEFTOVER_TRIES {
+            tokio::time::sleep(LEFTOVER_WAIT).await;
+            if discard_temp(&session, &temp, None).await {
+                return;
+            }
+        }
+    });
+}
+
+/// Removes a temporary file; of a known number, only that one. Whether it is gone; what is not, is
+/// removed at a start.
+async fn discard_temp(session: &Arc<Session>, temp: &RemotePath, id: Option<u64>) -> bool {
+    let removed = async {
+        let link = session.link().await?;
+        let (held, facts): (Handle, Facts) =
+            super::place::hold(&link, &session.wire(temp)?).await?;
+        match id.is_none_or(|id| id == facts.id) {
+            true => super::place::discard(held, &facts).await,
+            false => Ok(()),
+        }
+    };
+    match removed.await {
+        Err(fail) if fail.kind != ErrorKind::NotFound => {
+            tracing::debug!(%temp, kind = ?fail.kind, "a temporary file stays");
+            false
+        }
+        _ => true,
+    }
+}

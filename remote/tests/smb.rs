@@ -1,0 +1,19 @@
+//! SMB over a server of its own: what the protocol's crate can do, races, restarts, names.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+#[path = "smb/cuts.rs"]
+mod cuts;
+#[path = "smb/kept.rs"]
+mod kept;
+#[path = "smb/lost.rs"]
+mod lost;
+#[path = "smb/names.rs"]
+mod names;
+#[path = "smb/races.rs"]
+mod races;
+mod samba;
+#[path = "contract/suite.rs"]
+mod suite;
+#[path = "smb/wire.rs"]
+mod wire;

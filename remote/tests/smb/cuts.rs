@@ -1,0 +1,237 @@
+//! A site that is killed between any two of its packets: the next one finds every file, whole, at its
+//! name, and puts in order what was left.
+
+use crate::samba::{LONG, PLAIN, Samba};
+use crate::suite::{Share, Upload, get, names, path, put, send};
+use covefs_remote::smb::{SmbConfig, SmbRemote};
+use covefs_remote::{Expect, Version};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Where the line is cut: before a packet, or after the server has answered it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cut {
+    Before,
+    After,
+}
+
+/// A line to the server that is cut at a packet, for good.
+struct Line {
+    port: u16,
+    state: Arc<State>,
+}
+
+struct State {
+    cut: Cut,
+    /// Packets that still pass; far away while it is not armed.
+    left: AtomicI64,
+    is_cut: AtomicBool,
+    ends: Mutex<Vec<TcpStream>>,
+}
+
+impl State {
+    fn end(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        for end in self.ends.lock().unwrap().drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Line {
+    fn to(server: u16, cut: Cut) -> Line {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(State {
+            cut,
+            left: AtomicI64::new(i64::MAX),
+            is_cut: AtomicBool::new(false),
+            ends: Mutex::default(),
+        });
+        let shared = state.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if shared.is_cut.load(Ordering::SeqCst) {
+                    return;
+                }
+                let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).unwrap();
+                for end in [&client, &server] {
+                    end.set_nodelay(true).unwrap();
+                    shared.ends.lock().unwrap().push(end.try_clone().unwrap());
+                }
+                let (there, back) = (shared.clone(), shared.clone());
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || requests(&there, from, to));
+                std::thread::spawn(move || answers(&back, server, client));
+            }
+        });
+        Line { port, state }
+    }
+
+    fn arm(&self, packets: i64) {
+        self.state.left.store(packets, Ordering::SeqCst);
+    }
+
+    fn is_cut(&self) -> bool {
+        self.state.is_cut.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.state.end();
+        // Its last client: the thread that listens ends.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+    }
+}
+
+/// A packet with the length before it.
+fn packet(from: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut head = [0; 4];
+    from.read_exact(&mut head).ok()?;
+    let mut packet = head.to_vec();
+    packet.resize(4 + u32::from_be_bytes(head) as usize, 0);
+    from.read_exact(&mut packet[4..]).ok()?;
+    Some(packet)
+}
+
+fn requests(state: &State, mut from: TcpStream, mut to: TcpStream) {
+    while let Some(packet) = packet(&mut from) {
+        let left = state.left.fetch_sub(1, Ordering::SeqCst);
+        match (left, state.cut) {
+            (1.., _) => {}
+            (0, Cut::After) => {}
+            (0, Cut::Before) => return state.end(),
+            // The answer to the last one is under way.
+            _ => return,
+        }
+        if to.write_all(&packet).is_err() {
+            return state.end();
+        }
+    }
+}
+
+fn answers(state: &State, mut from: TcpStream, mut to: TcpStream) {
+    while let Some(packet) = packet(&mut from) {
+        // Of several on their way the last one may not be answered yet; then this is another cut.
+        if state.left.load(Ordering::SeqCst) < 0 || to.write_all(&packet).is_err() {
+            return state.end();
+        }
+    }
+}
+
+/// What the killed site was at.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Replace,
+    RenameOver,
+}
+
+/// A site makes the change, and is killed with the line. Whether it was: it may be through before.
+fn killed(samba: &Samba, name: &str, old: Version, change: Change, cut: Cut, packets: i64) -> bool {
+    let line = Line::to(samba.port, cut);
+    let site =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let config = SmbConfig { port: line.port, ..samba.config(PLAIN) };
+    let share: Share = Arc::new(SmbRemote::new(config));
+    site.block_on(share.stat(&path(name))).unwrap();
+    let ours = path("ours");
+    let moved = match change {
+        Change::Replace => None,
+        Change::RenameOver => Some(site.block_on(share.stat(&ours)).unwrap().version),
+    };
+    line.arm(packets);
+    let name = name.to_owned();
+    let changing = site.spawn(async move {
+        match moved {
+            None => drop(send(&share, &name, Upload::of("new"), Expect::Version(old)).await),
+            Some(moved) => {
+                let to = path(&name);
+                drop(share.rename(&ours, &moved, &to, Expect::Version(old)).await);
+            }
+        }
+    });
+    let end = Instant::now() + LONG;
+    while !line.is_cut() && !changing.is_finished() {
+        assert!(Instant::now() < end, "neither cut nor through");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    let is_cut = line.is_cut();
+    site.shutdown_background();
+    is_cut
+}
+
+async fn check(samba: &Samba, name: &str, change: Change, story: &str) {
+    let next: Share = Arc::new(samba.remote(PLAIN));
+    let listed = names(&next, "").await;
+    assert!(listed.iter().any(|listed| listed == name), "{story}: listed {listed:?}");
+    let found = get(&next, name).await;
+    assert!(found == b"old" || found == b"new", "{story}: {found:?}");
+    // Other clients find it too, as soon as the server has noticed the end of the killed one.
+    let on_disk = samba.disk(PLAIN).join(name);
+    let end = Instant::now() + LONG;
+    while !on_disk.exists() {
+        assert!(Instant::now() < end, "{story}: nobody put it back: {:?}", samba.names(PLAIN));
+        names(&next, "").await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(get(&next, name).await, found, "{story}");
+    if let Change::RenameOver = change
+        && found == b"old"
+    {
+        assert_eq!(get(&next, "ours").await, b"new", "{story}");
+    }
+    // What was replaced is not kept beside it, as an edit of somebody else would be.
+    let now = next.stat(&path(name)).await.unwrap().version;
+    send(&next, name, Upload::of("next"), Expect::Version(now)).await.expect(story);
+    assert_eq!(get(&next, name).await, b"next", "{story}");
+    for left in samba.names(PLAIN) {
+        assert!(left == name || left == "ours", "{story}: left {left}");
+    }
+}
+
+async fn cut_everywhere(name: &str, change: Change) {
+    let Some(samba) = Samba::start() else { return };
+    let share: Share = Arc::new(samba.remote(PLAIN));
+    for cut in [Cut::Before, Cut::After] {
+        let mut packets = 0;
+        loop {
+            for left in samba.names(PLAIN) {
+                std::fs::remove_file(samba.disk(PLAIN).join(left)).unwrap();
+            }
+            let old = put(&share, name, b"old").await.version;
+            put(&share, "ours", b"new").await;
+            let is_cut =
+                tokio::task::block_in_place(|| killed(&samba, name, old, change, cut, packets));
+            let story = format!("{change:?}, cut {cut:?} packet {packets}");
+            check(&samba, name, change, &story).await;
+            if !is_cut {
+                break;
+            }
+            packets += 1;
+        }
+        println!("{change:?}: cut {cut:?} each of {packets} packets");
+        assert!(packets >= 5, "{packets} packets");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replacement_cut_anywhere_loses_nothing() {
+    // rule X4
+    cut_everywhere("f", Change::Replace).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replacement_of_a_long_name_cut_anywhere_loses_nothing() {
+    // rule X4
+    cut_everywhere(&"n".repeat(255), Change::Replace).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_over_another_file_cut_anywhere_loses_nothing() {
+    // rule X4
+    cut_everywhere("f", Change::RenameOver).await;
+}

@@ -1,0 +1,184 @@
+//! The login of an SMB server: from a file as `mount.cifs` has it, which only its owner can read,
+//! from the environment, or from a person who is asked. It is handed to the remote and written nowhere.
+
+use crate::fail;
+use crate::smb::SmbShare;
+use crate::text::escaped;
+use anyhow::{Context, Result, bail};
+use covefs_remote::smb::Login;
+use rustix::fs::OFlags;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// A file of a login has a few lines.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// What to do where there is none.
+const HOW: &str = "write username=, password= and, if need be, domain= on lines of a file that only \
+                   you can read (chmod 600) and name that with --credentials FILE, or set PASSWD";
+
+/// What is said of a login, in any place.
+struct Said {
+    user: Option<String>,
+    domain: Option<String>,
+    password: Option<String>,
+}
+
+/// The share's own name is stronger than a file, a file stronger than the environment.
+fn gather(
+    share: &SmbShare,
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Said> {
+    let text = file.map(read_file).transpose()?;
+    let line = |names: &[&str]| text.as_deref().and_then(|text| value(text, names));
+    let user = share.user.clone().or_else(|| line(&["username", "user"]));
+    let user = user.or_else(|| environment("USER")).filter(|user| !user.is_empty());
+    let password = match &text {
+        Some(_) => line(&["password", "pass"]),
+        None => environment("PASSWD"),
+    };
+    let domain = share.domain.clone().or_else(|| line(&["domain", "dom", "workgroup"]));
+    Ok(Said { user, domain, password })
+}
+
+/// The words to ask a person for a password with; `None` where it is said somewhere, or nobody is
+/// named whose it could be.
+pub(crate) fn missing_password(
+    share: &SmbShare,
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Option<String>> {
+    let said = gather(share, file, environment)?;
+    let user = said.user.filter(|_| said.password.is_none());
+    Ok(user.map(|user| format!("Password of {} at {}: ", escaped(&user), escaped(&share.host))))
+}
+
+/// The login for a share; `typed` is what a person said who was asked.
+pub(crate) fn read(
+    share: &SmbShare,
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+    typed: Option<String>,
+) -> Result<Login> {
+    let Said { user, domain, password } = gather(share, file, environment)?;
+    let Some(password) = password.or(typed) else {
+        let shown = file.map(|file| format!(" in {}", file.display())).unwrap_or_default();
+        return Err(fail::usage(format!("no password for {}{shown}; {HOW}", share.host)));
+    };
+    let Some(user) = user else {
+        return Err(fail::usage(format!(
+            "no user for {}; write smb://USER@HOST/SHARE",
+            share.host
+        )));
+    };
+    // As mount.cifs has it: DOMAIN\user or DOMAIN/user.
+    let (within, user) = match user.split_once(['\\', '/']) {
+        Some((within, user)) => (Some(within.to_string()), user.to_string()),
+        None => (None, user),
+    };
+    Ok(Login { user, domain: domain.or(within).unwrap_or_default(), password })
+}
+
+/// The value of a line `NAME=VALUE`: all behind the sign but blanks at the line's start; of a
+/// password, blanks at its end too are part of it.
+fn value(text: &str, names: &[&str]) -> Option<String> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let name = name.trim();
+        let is_named = names.iter().any(|wanted| name.eq_ignore_ascii_case(wanted));
+        let value = match name.to_ascii_lowercase().starts_with("pass") {
+            // mount.cifs allows a blank on either side of the sign.
+            true => value.strip_prefix(' ').unwrap_or(value),
+            false => value.trim(),
+        };
+        is_named.then(|| value.trim_end_matches('\r').to_string())
+    })
+}
+
+/// The text of a file that nobody but its owner, who is us or root, can read or change.
+fn read_file(path: &Path) -> Result<String> {
+    let shown = path.display();
+    // Opened first and looked at then, so that it is the same file.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+    let file = File::from(opened.with_context(|| format!("open the credentials {shown}"))?);
+    let found = file.metadata().with_context(|| format!("look at the credentials {shown}"))?;
+    if !found.is_file() {
+        bail!("the credentials {shown} are not a file");
+    }
+    let ours = rustix::process::geteuid().as_raw();
+    if found.mode() & 0o077 != 0 || (found.uid() != ours && found.uid() != 0) {
+        return Err(fail::usage(format!(
+            "others can read or change the credentials {shown}; make them yours alone: \
+             chmod 600 {shown}"
+        )));
+    }
+    let mut text = String::new();
+    let read = file.take(FILE_BYTES_MAX).read_to_string(&mut text);
+    read.with_context(|| format!("read the credentials {shown}"))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn share(text: &str) -> SmbShare {
+        SmbShare::parse(text).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_file_of_mount_cifs_is_read_and_must_be_its_owner_s_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("login");
+        std::fs::write(&path, "username = me\npassword=hunter2 =\ndomain=WORK\n").unwrap();
+        let from = |name: &str, mode| {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            read(&share(name), Some(&path), |_| Some("of the environment".into()), None)
+        };
+        let login = from("//nas/x", 0o600).unwrap();
+        assert_eq!((&*login.user, &*login.domain), ("me", "WORK"));
+        assert_eq!(login.password, "hunter2 =");
+        let named = from("smb://HOME;you@nas/x", 0o400).unwrap();
+        assert_eq!((&*named.user, &*named.domain), ("you", "HOME"));
+        for mode in [0o644, 0o640, 0o604, 0o620] {
+            let line = fail::one_line(&from("//nas/x", mode).unwrap_err());
+            assert!(line.contains("chmod 600") && !line.contains("hunter2"), "{line}");
+        }
+        std::fs::write(&path, "username=me\n").unwrap();
+        let line = fail::one_line(&from("//nas/x", 0o600).unwrap_err());
+        assert!(line.contains("no password for nas"), "{line}");
+        let gone = read(&share("//nas/x"), Some(&dir.path().join("gone")), |_| None, None);
+        assert!(fail::one_line(&gone.unwrap_err()).contains("open the credentials"));
+    }
+
+    #[test]
+    fn the_environment_gives_a_password() {
+        let set = |name: &str| match name {
+            "PASSWD" => Some("hunter2".to_string()),
+            "USER" => Some(r"WORK\me".to_string()),
+            _ => None,
+        };
+        let login = read(&share("//nas/x"), None, set, None).unwrap();
+        assert_eq!((&*login.user, &*login.domain, &*login.password), ("me", "WORK", "hunter2"));
+        assert!(!format!("{login:?}").contains("hunter2"));
+        assert_eq!(missing_password(&share("//nas/x"), None, set).unwrap(), None);
+        let none = read(&share("//me@nas/x"), None, |_| None, None).unwrap_err();
+        assert_eq!(fail::exit_code(&none), 2);
+        assert!(fail::one_line(&none).contains("--credentials FILE"));
+    }
+
+    #[test]
+    fn a_person_is_asked_for_what_stands_nowhere() {
+        let named = share("//me@nas/x");
+        let words = missing_password(&named, None, |_| None).unwrap();
+        assert_eq!(words.as_deref(), Some("Password of me at nas: "));
+        let login = read(&named, None, |_| None, Some("typed".into())).unwrap();
+        assert_eq!((&*login.user, &*login.password), ("me", "typed"));
+        assert_eq!(missing_password(&share("//nas/x"), None, |_| None).unwrap(), None);
+    }
+}
