@@ -161,7 +161,7 @@ fn a_drive_that_does_not_watch_keeps_to_the_bound() {
 #[test]
 fn a_storm_of_uploads_does_not_list_its_directory() {
     const COUNT: usize = 1000;
-    let mut drive = Drive::new("storm", &["--freshness", "60s", "--debounce", "0s"]);
+    let mut drive = Drive::new("storm", &["--freshness", "60s", "--debounce", "200ms"]);
     fs::create_dir(drive.share.join("dir")).unwrap();
     drive.start();
     until("the share tells", FRESH, || drive.status()["watched"] == true);
@@ -176,7 +176,7 @@ fn a_storm_of_uploads_does_not_list_its_directory() {
     let spent = requests() - before;
     eprintln!("{spent} requests for {COUNT} new files");
     // One each; the rest is for what else goes on, and for an echo that came late.
-    assert!(spent < COUNT as u64 + 50, "{spent} requests for {COUNT} new files");
+    assert!(spent < COUNT as u64 + 100, "{spent} requests for {COUNT} new files");
 }
 
 // rule R1: an open file keeps its version, the name has the new one.

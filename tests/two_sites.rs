@@ -22,6 +22,8 @@ const DIRS: [&str; 4] = ["work", "work/p", "work/q", "work/p/q"];
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// Both have looked again, and agree.
 const AGREE: Duration = Duration::from_secs(120);
+/// The drives run with --freshness 1s; a slow machine gets the rest.
+const FRESH: Duration = Duration::from_secs(15);
 
 /// What was acknowledged: lines, each written once.
 struct Work<'a> {
@@ -66,7 +68,7 @@ impl Work<'_> {
                 use rustix::fs::{CWD, RenameFlags, renameat_with};
                 Ok(renameat_with(CWD, &path, CWD, &to, RenameFlags::NOREPLACE)?)
             }
-            14..17 => whole_lines(&path, &fs::read(&path)?),
+            14..17 => whole_lines(&path, &fs::read(&path)?).map(drop),
             17 => fs::create_dir(self.mnt.join(self.random.pick(&DIRS[1..]).unwrap())),
             18 => fs::read_dir(self.mnt.join(self.random.pick(&DIRS).unwrap()))?
                 .try_for_each(|entry| entry.map(drop)),
@@ -96,15 +98,41 @@ impl Work<'_> {
     }
 }
 
-/// A reader never sees a part of a line, or zeros.
-fn whole_lines(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// A reader never sees zeros, or a part of a line but for one: the kernel writes page by page, so the
+/// site that is killed may have written the beginning of a line that nobody was told of.
+fn whole_lines<'a>(path: &Path, bytes: &'a [u8]) -> io::Result<Vec<&'a str>> {
     let text = std::str::from_utf8(bytes).map_err(io::Error::other)?;
-    let is_whole = |line: &str| line.split('-').count() == 3;
-    if (text.is_empty() || text.ends_with(';')) && text.split_terminator(';').all(is_whole) {
-        return Ok(());
+    let mut whole = Vec::new();
+    for part in text.split_inclusive(';') {
+        let start = if part.ends_with(';') { last_start(part).unwrap_or(0) } else { part.len() };
+        let (torn, line) = part.split_at(start);
+        let fields: Vec<&str> = line.trim_end_matches(';').split('-').collect();
+        let is_whole = fields.len() == 3 && fields[2].bytes().all(|byte| byte == b'x');
+        if !is_cut_off(torn) || !(line.is_empty() || is_whole) {
+            let shown = &part[..part.len().min(80)];
+            let text = format!("{}: a mixture: {shown:?}...", path.display());
+            return Err(io::Error::other(text));
+        }
+        whole.extend((!line.is_empty()).then_some(line));
     }
-    let shown = &text[..text.len().min(80)];
-    Err(io::Error::other(format!("{}: a mixture: {shown:?}...", path.display())))
+    Ok(whole)
+}
+
+/// Where the last line in this begins.
+fn last_start(text: &str) -> Option<usize> {
+    ["first-", "second-"].iter().filter_map(|site| text.rfind(site)).max()
+}
+
+/// Whether these are beginnings of lines of the site that is killed; mostly there is none.
+fn is_cut_off(text: &str) -> bool {
+    let start = last_start(text).unwrap_or(0);
+    let (before, line) = text.split_at(start);
+    let Some(rest) = line.strip_prefix("second-") else {
+        return before.is_empty() && "second-".starts_with(line);
+    };
+    let rest = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let rest = rest.strip_prefix('-').unwrap_or(rest);
+    rest.bytes().all(|byte| byte == b'x') && is_cut_off(before)
 }
 
 /// What two users in one place do to one another, and what a drive that was killed says.
@@ -218,9 +246,16 @@ fn agree(first: &Drive, second: &Drive) {
         if there.is_file() {
             let bytes = fs::read(&there).unwrap();
             for drive in [first, second] {
-                let here = fs::read(drive.mnt.join(&path)).unwrap();
-                let wrong = common::first_difference(&bytes, &here);
-                assert_eq!(wrong, None, "{path} on {}", drive.mnt.display());
+                // The names agree; of a file that the other site has just replaced the bytes may be
+                // those of before, or gone, for as long as --freshness lets them.
+                let mut told = String::new();
+                let same = wait::try_until(FRESH, || {
+                    let here = fs::read(drive.mnt.join(&path));
+                    let wrong = here.map(|here| common::first_difference(&bytes, &here));
+                    told = format!("{wrong:?}");
+                    matches!(wrong, Ok(None))
+                });
+                assert!(same, "{path} on {}: {told}", drive.mnt.display());
             }
         }
     }
@@ -250,10 +285,29 @@ fn missing(share: &Path, acknowledged: &BTreeSet<String>) -> Vec<String> {
     for path in listed(share) {
         let path = share.join(path);
         if path.is_file() {
-            let text = fs::read_to_string(&path).unwrap();
-            whole_lines(&path, text.as_bytes()).unwrap();
-            there.extend(text.split_inclusive(';').map(str::to_owned));
+            let text = fs::read(&path).unwrap();
+            there.extend(whole_lines(&path, &text).unwrap().into_iter().map(str::to_owned));
         }
     }
     acknowledged.difference(&there).cloned().collect()
+}
+
+#[test]
+fn lines_and_what_a_kill_leaves_of_them_are_told_apart() {
+    let lines = |text: &str| {
+        let lines = whole_lines(Path::new("f"), text.as_bytes());
+        lines.map(|lines| lines.join("")).map_err(|_| ())
+    };
+    let whole = "first-1-xx;second-2-;second-3-x;";
+    assert_eq!(lines(whole), Ok(whole.into()));
+    assert_eq!(lines(""), Ok(String::new()));
+    for torn in ["s", "second-", "second-4", "second-4-", "second-4-xx", "second-4-xsecond-5"] {
+        assert_eq!(lines(&format!("first-1-x;{torn}")), Ok("first-1-x;".into()), "{torn}");
+        let followed = format!("{torn}first-6-xx;");
+        assert_eq!(lines(&followed), Ok("first-6-xx;".into()), "{torn}");
+    }
+    for mixed in ["first-1-x", "xx;", "first-1-xfirst-2-x;", "first-1-x\0;", "second-1-x\0", "fi;"]
+    {
+        assert_eq!(lines(mixed), Err(()), "{mixed}");
+    }
 }
