@@ -267,6 +267,10 @@ impl Vfs {
             return Ok(());
         }
         let same_object = base.version.same_object(&metadata.version);
+        if node.kind == metadata.kind && !same_object && self.is_unread(&node) {
+            // Open handles that have read nothing yet follow the name (R2).
+            return self.take_changed(tree, node, base, metadata);
+        }
         if node.kind != metadata.kind || (!same_object && !node.is_dirty()) {
             // Another object took the name, as a rename over it would: another number.
             self.take_gone(tree, node, asked)?;
@@ -277,6 +281,17 @@ impl Vfs {
             return Ok(());
         }
         self.take_changed(tree, node, base, metadata)
+    }
+
+    /// Whether a clean file is open and no handle has any of its bytes.
+    fn is_unread(&self, node: &Node) -> bool {
+        let file = node.content.and_then(|id| self.files.get(id));
+        let is_clean = node.kind == Kind::File && !node.is_dirty();
+        is_clean
+            && file.is_some_and(|file| {
+                let content = file.lock();
+                content.handles > 0 && !content.delivered && !content.is_dirty()
+            })
     }
 
     /// The same object, or another in its place, has changed there.

@@ -25,6 +25,11 @@ fn a_reader_never_gets_a_mixture() {
 /// rule R2: many readers of a cold file that changed meanwhile all move on to the newest.
 #[test]
 fn readers_that_got_nothing_yet_follow_to_the_newest() {
+    // Written in place there, or replaced by a new file, as editors and other sites do it.
+    [false, true].into_iter().for_each(follow);
+}
+
+fn follow(replaced: bool) {
     let (old, new) = (pattern(1, 4 * BLOCK), pattern(2, 5 * BLOCK));
     let rig = Rig::with(|memory, config| {
         memory.write_file(&path("a"), old.clone());
@@ -32,6 +37,9 @@ fn readers_that_got_nothing_yet_follow_to_the_newest() {
     });
     rig.find("a").unwrap();
     let handles: Vec<Fh> = (0..8).map(|_| rig.open("a", READ).unwrap()).collect();
+    if replaced {
+        rig.memory.remove_path(&path("a"));
+    }
     rig.memory.write_file(&path("a"), new.clone());
     let vfs = rig.arc();
     std::thread::scope(|scope| {
