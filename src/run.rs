@@ -24,6 +24,7 @@ use anyhow::{Context, Result};
 use covefs_cache::Vfs;
 use covefs_mount::{Detach, Mounted, Unmounter};
 use covefs_remote::smb::SmbRemote;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,7 @@ pub(crate) fn mount(args: &MountArgs, arguments: &[OsString]) -> Result<u8> {
 
 fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Result<()> {
     let log = Log::new();
+    allow_open_files();
     log::start(&log, matches!(relay, Relay::Terminal))?;
     let mut note = |text: String| {
         tracing::info!("{text}");
@@ -115,6 +117,14 @@ async fn start(plan: &mut Plan, note: &mut dyn FnMut(String)) -> Result<Drive> {
         plan.mount.read_only = true;
     }
     Ok(Drive { vfs: Vfs::start(plan.config.clone(), opened.share).await?, smb: opened.smb })
+}
+
+/// Each file that changed a moment ago is held open: the 1024 that many systems begin with are
+/// soon used up, and more are there for the asking.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where even that is refused, it goes on with what there is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// From the open cache to the unmount.
