@@ -12,11 +12,11 @@ breakable() { sed -nE 's/^    ([A-Z][A-Za-z]+),$/\1/p' cache/src/broken.rs; }
 # Of the tests that find it, those that say why are enough.
 tests=(tests::cuts tests::order tests::power tests::simulation::two_sites journal::tests)
 
-cargo test -q -p covefs-cache --lib --no-run || exit 1
+cargo test -q --workspace --lib --no-run || exit 1
 for broken in $(breakable); do
   found=
   for test in "${tests[@]}"; do
-    out=$(COVEFS_BROKEN=$broken timeout 300 cargo test -q -p covefs-cache --lib "$test" 2>&1)
+    out=$(COVEFS_BROKEN=$broken timeout 300 cargo test -q --workspace --lib "$test" 2>&1)
     # One that does not end finds nothing.
     if grep -q '^test result: FAILED' <<<"$out"; then
       found="$(sed -nE 's/^    (tests::.*|journal::.*)$/\1/p' <<<"$out" | sort -u | head -3 | tr '\n' ' ')"
