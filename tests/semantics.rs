@@ -329,6 +329,43 @@ fn symlinks_modes_and_times() {
     check(&drive.mnt);
 }
 
+/// As on any disk: who writes to a program without privileges, or gives it away, leaves it no more rights
+/// than others have.
+#[test]
+fn set_id_bits_go_with_a_change() {
+    let mut drive = Drive::new("set-id", &[]);
+    fs::write(drive.share.join("program"), b"runs").unwrap();
+    drive.start();
+    let program = drive.mnt.join("program");
+    let set = |mode| fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+    let mode = || fs::metadata(&program).unwrap().permissions().mode() & 0o7777;
+    let is_root = rustix::process::geteuid().is_root();
+    for change in ["echo more >>", "truncate -s 2", ":>"] {
+        set(0o6777);
+        let change = format!("{change} '{}'", program.display());
+        let mut shell = Command::new("setpriv");
+        if is_root {
+            shell.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        }
+        shell.args(["sh", "-c", &change]);
+        common::succeed(&mut shell, Duration::from_secs(30));
+        assert_eq!(mode(), 0o777, "{change}");
+    }
+    set(0o6755);
+    rustix::fs::chown(&program, Some(rustix::process::getuid()), None).unwrap();
+    assert_eq!(mode(), 0o755, "chown");
+    set(0o6755);
+    if is_root {
+        // Root may do what it likes.
+        fs::write(&program, b"more").unwrap();
+        assert_eq!(mode(), 0o6755);
+    }
+    drive.sync();
+    let there = fs::metadata(drive.share.join("program")).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(there, mode());
+    drive.drain_and_wipe();
+}
+
 #[test]
 fn hard_links_and_special_files_are_refused() {
     let mut drive = Drive::new("special", &[]);

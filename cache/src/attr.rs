@@ -116,6 +116,8 @@ pub struct Opened {
     pub fh: Fh,
     /// Whether pages that the kernel has of it are still true.
     pub keep_cache: bool,
+    /// Whether closing it can tell of nothing: it was opened to read.
+    pub no_flush: bool,
 }
 
 /// What setattr changes.
@@ -133,6 +135,8 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// Last write.
     pub mtime: Option<SetTime>,
+    /// Somebody without privileges changes a file: it loses its set-id bits.
+    pub drops_set_id: bool,
 }
 
 /// A time to set.
@@ -142,6 +146,16 @@ pub enum SetTime {
     Now,
     /// This one.
     At(Timestamp),
+}
+
+impl SetTime {
+    /// The time it means.
+    pub(crate) fn or(self, now: Timestamp) -> Timestamp {
+        match self {
+            SetTime::Now => now,
+            SetTime::At(time) => time,
+        }
+    }
 }
 
 /// What a rename may do to its destination.

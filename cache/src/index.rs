@@ -9,10 +9,12 @@
 //! whoever reads it allows for dangling keys, and compares what it says is present with the data
 //! file (D3).
 
+mod behind;
 #[cfg(test)]
 mod memory;
 mod sled;
 
+pub use self::behind::WriteBehind;
 pub use self::sled::SledIndex;
 #[cfg(test)]
 pub use memory::MemoryIndex;

@@ -13,7 +13,7 @@ use crate::node::{DirtyAttrs, Node, Place};
 use crate::step::{Asked, Need, Step};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
-use covefs_remote::{Kind, NameRule, Remote};
+use covefs_remote::{Kind, NameRule, Remote, Timestamp};
 
 /// Returns from the function with `Wait` when the step has to wait.
 macro_rules! ready {
@@ -57,6 +57,29 @@ fn is_device(name: &str) -> bool {
     let port = name.strip_prefix("COM").or(name.strip_prefix("LPT")).unwrap_or_default();
     let is_port = matches!(port.as_bytes(), [b'1'..=b'9']);
     is_port || ["CON", "PRN", "AUX", "NUL", "CLOCK$"].contains(&name.as_str())
+}
+
+/// Puts what setattr changes, but for the size, into the node; says whether there is anything.
+fn take_attrs(node: &mut Node, change: &SetAttr, now: Timestamp) -> bool {
+    let owner = change.uid.is_some() || change.gid.is_some();
+    let mode = match change.mode {
+        Some(mode) => mode & 0o7777,
+        None if owner || change.drops_set_id => node.mode_after_change(),
+        None => node.mode,
+    };
+    let sets_mode = change.mode.is_some() || mode != node.mode;
+    let times = change.atime.is_some() || change.mtime.is_some();
+    node.mode = mode;
+    node.uid = change.uid.unwrap_or(node.uid);
+    node.gid = change.gid.unwrap_or(node.gid);
+    node.atime = change.atime.map_or(node.atime, |at| at.or(now));
+    node.mtime = change.mtime.map_or(node.mtime, |at| at.or(now));
+    node.ctime = now;
+    let dirty = &mut node.dirty_attrs;
+    dirty.mode |= sets_mode;
+    dirty.owner |= owner;
+    dirty.times |= times;
+    sets_mode || owner || times
 }
 
 /// Names that are ours on the share (X2): hidden here and refused.
@@ -222,30 +245,12 @@ impl Vfs {
         let mut tree = self.tree();
         let mut node = tree.need(ino)?;
         let now = self.clock.now();
-        let time = |at| match at {
-            SetTime::Now => now,
-            SetTime::At(time) => time,
-        };
-        node.mode = change.mode.map_or(node.mode, |mode| mode & 0o7777);
-        node.uid = change.uid.unwrap_or(node.uid);
-        node.gid = change.gid.unwrap_or(node.gid);
-        node.atime = change.atime.map_or(node.atime, time);
-        node.mtime = change.mtime.map_or(node.mtime, time);
-        node.ctime = now;
-        let dirty = &mut node.dirty_attrs;
-        dirty.mode |= change.mode.is_some();
-        dirty.owner |= change.uid.is_some() || change.gid.is_some();
-        dirty.times |= change.atime.is_some() || change.mtime.is_some();
-        let marks = change.mode.is_some()
-            || change.uid.is_some()
-            || change.gid.is_some()
-            || change.atime.is_some()
-            || change.mtime.is_some();
+        let marks = take_attrs(&mut node, change, now);
         if marks {
             let mut records = Vec::new();
             if let Some(file) = node.content.and_then(|id| self.files.get(id)) {
                 let mut content = file.lock();
-                content.mtime = change.mtime.map_or(content.mtime, time);
+                content.mtime = change.mtime.map_or(content.mtime, |at| at.or(now));
                 content.ctime = now;
                 node.size = content.size;
                 node.mtime = content.mtime;
@@ -263,6 +268,20 @@ impl Vfs {
         }
         let attr = self.stat(&mut tree, &node)?;
         Ok(Step::Done(Entry { attr, ttl: self.config.freshness }))
+    }
+
+    /// A file that somebody without privileges wrote to loses its set-id bits, as on any disk.
+    pub fn drop_set_id(&self, ino: Ino) -> Result<()> {
+        let mut tree = self.tree();
+        let Some(mut node) = tree.get(ino)? else { return Ok(()) };
+        let mode = node.mode_after_change();
+        if mode == node.mode {
+            return Ok(());
+        }
+        node.mode = mode;
+        node.ctime = self.clock.now();
+        node.dirty_attrs.mode = true;
+        self.changed(&mut tree, vec![node], Vec::new(), false)
     }
 
     /// Commits a change of ours to nodes and wakes sync for them.
@@ -488,7 +507,7 @@ impl Vfs {
         }
         let reading = Default::default();
         let handle = FileHandle { file, mode: how, reading };
-        Opened { fh: self.handles.add_file(handle), keep_cache }
+        Opened { fh: self.handles.add_file(handle), keep_cache, no_flush: !how.write }
     }
 
     /// Removes a file or symlink; open ones live until they are closed.

@@ -84,6 +84,16 @@ impl DirtyAttrs {
 }
 
 impl Node {
+    /// Its permission bits once somebody without privileges wrote to it, or it was given away.
+    pub(crate) fn mode_after_change(&self) -> u32 {
+        const SET_UID: u32 = 0o4000;
+        const SET_GID: u32 = 0o2000;
+        // Without execution for the group it stands for mandatory locks.
+        let set_gid = if self.mode & 0o010 != 0 { SET_GID } else { 0 };
+        let lost = if self.kind == Kind::File { SET_UID | set_gid } else { 0 };
+        self.mode & !lost
+    }
+
     /// Whether the user sees it elsewhere than the share has it, or only one of the two has it.
     pub(crate) fn is_moved(&self) -> bool {
         self.place.as_ref() != self.base.as_ref().map(|base| &base.place)

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::disk::{DirLock, Disk, Locked, RealDisk, suitable};
 use crate::doubt::{self, Doubted};
 use crate::error::Error;
-use crate::index::{Index, Op, SledIndex, Tree as Table};
+use crate::index::{Index, Op, SledIndex, Tree as Table, WriteBehind};
 use crate::journal::{Journal, JournalLimits, Live, Replayed};
 use crate::limits;
 use crate::node::{Base, DirtyAttrs, Node, Place};
@@ -242,6 +242,7 @@ fn open_index(disk: &RealDisk, dir: &Path) -> Result<(Arc<dyn Index>, bool), Sta
     if let Some(reason) = &reason {
         tracing::warn!(reason, "the index was damaged: set aside, a fresh one is begun");
     }
+    let index = WriteBehind::new(Arc::new(index)).map_err(disk_error(dir))?;
     Ok((Arc::new(index), fresh || reason.is_some()))
 }
 

@@ -5,7 +5,7 @@ mod leftovers;
 mod order;
 mod power;
 mod promises;
-mod rig;
+pub(crate) mod rig;
 mod simulation;
 mod trouble;
 mod watch;

@@ -112,6 +112,7 @@ pub(crate) fn set_attr(
         size,
         atime: atime.map(set_time),
         mtime: mtime.map(set_time),
+        drops_set_id: false,
     }
 }
 

@@ -34,11 +34,13 @@ use std::time::SystemTime;
 /// CACHE_SYMLINKS (no timeout bounds it), AUTO_INVAL_DATA (we invalidate, K2), DONT_MASK,
 /// OVER_IO_URING (fuser has no rings: every call would hang), ATOMIC_O_TRUNC (a program that runs
 /// would be emptied before the kernel says ETXTBSY).
-const CAPABILITIES: [InitFlags; 4] = [
+const CAPABILITIES: [InitFlags; 5] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+    // Else it asks for security.capability before each write. Set-id bits are ours to take away then.
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
 
 /// The filesystem as the kernel asks it.
@@ -139,7 +141,9 @@ impl Filesystem for Fuse {
         reply: ReplyAttr,
     ) {
         let fh = fh.map(|fh| Fh(fh.0));
-        let change = decode::set_attr(mode, (uid, gid), size, (atime, mtime));
+        let mut change = decode::set_attr(mode, (uid, gid), size, (atime, mtime));
+        // The kernel's own word on it (CAP_FSETID) is not handed on by fuser.
+        change.drops_set_id = size.is_some() && request.uid() != 0;
         let op = move |vfs: &Vfs, asked, _: &mut _| vfs.setattr(asked, Ino(ino.0), fh, &change);
         self.ask(call("setattr", request, ino), reply, op, attr);
     }
@@ -276,14 +280,20 @@ impl Filesystem for Fuse {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let call = call("write", request, ino).fh(fh.0).offset(offset).len(data.len() as u64);
-        let op =
-            move |vfs: &Vfs, asked: Asked, data: &[u8]| vfs.write(asked, Fh(fh.0), offset, data);
+        let drops_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let op = move |vfs: &Vfs, asked: Asked, data: &[u8]| {
+            let written = vfs.write(asked, Fh(fh.0), offset, data)?;
+            if drops_set_id && let Step::Done(_) = written {
+                vfs.drop_set_id(Ino(ino.0))?;
+            }
+            Ok(written)
+        };
         // At most REQUEST_BYTES_MAX.
         let finish = |reply: ReplyWrite, written: usize| reply.written(written as u32);
         self.answerer.write(Ask { call, reply, op, finish }, data);

@@ -1,10 +1,13 @@
 //! What every index promises, and what the one on disk does about damage.
 
 use super::*;
+use crate::tests::rig::Random;
+use proptest::prelude::*;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 fn put(tree: Tree, key: &[u8], value: &[u8]) -> Op {
     Op::Put(tree, key.to_vec(), value.to_vec())
@@ -51,6 +54,49 @@ fn the_contract_holds_in_memory_and_on_disk() {
     assert_eq!(reason, None);
     check_contract(&index);
     assert!(index.size_bytes() > 0);
+    check_contract(&WriteBehind::new(Arc::new(index)).unwrap());
+    check_contract(&WriteBehind::new(Arc::new(MemoryIndex::new())).unwrap());
+}
+
+/// What waits to be handed on is seen as if it had been, whichever part of it has.
+#[test]
+fn what_waits_is_seen() {
+    proptest!(|(seed: u64)| {
+        let mut random = Random::seeded(seed);
+        let plain = MemoryIndex::new();
+        let behind = WriteBehind::new(Arc::new(MemoryIndex::new())).unwrap();
+        let key = |random: &mut Random| format!("{:02x}", random.below(40)).into_bytes();
+        for step in 0..200 {
+            let ops: Vec<Op> = (0..random.below(4)).map(|_| match random.below(3) {
+                0 => Op::Delete(Tree::Places, key(&mut random)),
+                _ => put(Tree::Places, &key(&mut random), &[step]),
+            }).collect();
+            plain.apply(&ops).unwrap();
+            behind.apply(&ops).unwrap();
+            if random.below(20) == 0 {
+                behind.flush_durable().unwrap();
+            }
+            let (one, after) = (key(&mut random), key(&mut random));
+            let get = |index: &dyn Index| index.get(Tree::Places, &one).unwrap();
+            prop_assert_eq!(get(&plain), get(&behind));
+            let after = (random.below(2) == 0).then_some(&after[..]);
+            let (prefix, limit) = (&one[..random.below(2) as usize], random.below(12) as usize);
+            let scan = |index: &dyn Index| index.scan(Tree::Places, prefix, after, limit).unwrap();
+            prop_assert_eq!(scan(&plain), scan(&behind));
+        }
+    });
+}
+
+#[test]
+fn what_waits_arrives_by_itself_and_at_the_end() {
+    let kept = Arc::new(MemoryIndex::new());
+    let behind = WriteBehind::new(kept.clone()).unwrap();
+    behind.apply(&[put(Tree::Meta, b"a", b"1")]).unwrap();
+    behind.settled();
+    assert_eq!(kept.get(Tree::Meta, b"a").unwrap().unwrap(), b"1");
+    behind.apply(&[put(Tree::Meta, b"b", b"2")]).unwrap();
+    drop(behind);
+    assert_eq!(kept.get(Tree::Meta, b"b").unwrap().unwrap(), b"2");
 }
 
 #[test]
@@ -84,7 +130,7 @@ fn a_crash_splits_no_call() {
         victim.env(VICTIM, &path).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut victim = victim.spawn().unwrap();
         let mut told = BufReader::new(victim.stdout.take().unwrap()).lines();
-        let done = format!("{} calls", 500 * (round + 1));
+        let done = format!("{} calls", 2000 * (round + 1));
         assert!(told.any(|line| line.unwrap().ends_with(&done)), "it ended by itself");
         victim.kill().unwrap();
         victim.wait().unwrap();
@@ -103,11 +149,15 @@ fn a_crash_splits_no_call() {
 fn a_process_that_is_killed() {
     let Some(path) = std::env::var_os(VICTIM) else { return };
     let (index, _) = SledIndex::open(Path::new(&path)).unwrap();
+    let index = WriteBehind::new(Arc::new(index)).unwrap();
     for call in 0..u64::MAX {
         let (key, value) = ((call % 50).to_be_bytes(), call.to_be_bytes());
         let filler = vec![7; (call % 900) as usize];
         let put = |tree| put(tree, &key, &[&value[..], &filler].concat());
         index.apply(&Tree::ALL.map(put)).unwrap();
+        if call == 0 {
+            index.flush_durable().unwrap();
+        }
         if call % 500 == 0 {
             println!("{call} calls");
         }

@@ -85,6 +85,7 @@ fn setattr_keeps_the_type_bits_out() {
         size: Some(9),
         atime: Some(SetTime::Now),
         mtime: None,
+        drops_set_id: false,
     };
     assert_eq!(change, expected);
 }

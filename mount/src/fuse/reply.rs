@@ -67,7 +67,10 @@ pub(super) fn created(reply: ReplyCreate, (entry, opened): (Entry, Opened)) {
 }
 
 fn open_flags(opened: Opened) -> FopenFlags {
-    if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
+    let mut flags = FopenFlags::empty();
+    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+    flags.set(FopenFlags::FOPEN_NOFLUSH, opened.no_flush);
+    flags
 }
 
 pub(super) fn statfs(reply: ReplyStatfs, statfs: Statfs) {
