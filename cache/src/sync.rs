@@ -128,9 +128,12 @@ impl Sync {
         self.wake.notify_one();
     }
 
+    /// What was looked at goes again after the pause; sooner if somebody poked it meanwhile.
     fn later(&self, ino: Ino, pause: Duration, urgent: bool) {
         let mut queue = self.lock();
-        queue.put(ino, Instant::now() + pause, urgent);
+        let at = Instant::now() + pause;
+        let at = queue.at.get(&ino).map_or(at, |poked| poked.at.min(at));
+        queue.put(ino, at, urgent);
         drop(queue);
         self.wake.notify_one();
     }
@@ -317,5 +320,23 @@ impl Queue {
     fn next(&self) -> Option<Instant> {
         let mut waiting = self.due.iter().filter(|(_, ino)| !self.active.contains(ino));
         waiting.next().map(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file was closed while a worker decided to wait for just that: it was left for a minute.
+    #[tokio::test]
+    async fn a_poke_in_the_middle_of_a_step_is_not_forgotten() {
+        let sync = Sync::default();
+        sync.set_debounce(Duration::from_millis(10));
+        sync.poke_now(Ino(7));
+        assert!(sync.lock().pop(Instant::now()).is_some());
+        sync.poke(Ino(7));
+        sync.later(Ino(7), Duration::from_secs(60), false);
+        let soon = Instant::now() + Duration::from_secs(1);
+        assert!(sync.lock().at.get(&Ino(7)).is_some_and(|queued| queued.at < soon));
     }
 }

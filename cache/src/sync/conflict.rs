@@ -83,8 +83,9 @@ impl Vfs {
         path: &RemotePath,
         error: RemoteError,
     ) -> Result<Outcome> {
-        // Bytes of the base that are not here could not be had: gone, or just not now?
-        let base_failed = error.kind == RemoteKind::Source;
+        // Bytes of the base that are not here could not be had: gone, or just not now? Without a base
+        // it was the local disk, which says nothing about the share.
+        let base_failed = error.kind == RemoteKind::Source && view.node.base.is_some();
         if !is_mismatch(error.kind) && !base_failed {
             return self.retry(error);
         }
