@@ -316,7 +316,12 @@ impl Vfs {
         flight: &Arc<Flight>,
         wanted: Wanted,
     ) -> std::result::Result<(), RemoteKind> {
-        let _permit = self.fetch_permit(wanted).await;
+        // Those before it may wait for a share that does not answer: not one after the other.
+        let _permit = tokio::select! {
+            biased;
+            permit = self.fetch_permit(wanted) => permit,
+            () = self.reach.wait(false) => return Err(RemoteKind::Timeout),
+        };
         let path = match self.base_path_of(file) {
             Ok(Some(path)) => path,
             Ok(None) => return Err(RemoteKind::NotFound),

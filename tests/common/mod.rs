@@ -9,6 +9,7 @@
 #![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 pub mod drive;
+pub mod link;
 mod machine;
 mod random;
 mod run;
@@ -16,6 +17,7 @@ mod tree;
 pub mod wait;
 
 pub use drive::Drive;
+pub use link::{Behaviour, Link};
 pub use machine::{detach, is_mounted, is_root};
 pub use random::{Random, env_number, seed};
 pub use run::{run, succeed};
