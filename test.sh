@@ -33,10 +33,12 @@ gcc command -v cc
 python3 python3 -c "import sqlite3, mmap"
 python3-venv python3 -c "import venv, ensurepip"
 NEEDS
-  # pjdfstest and Samba, as root only.
+  # pjdfstest, Samba and the tests of trouble, as root only.
   if [ "$(id -u)" = 0 ]; then
     echo 'libacl1-dev test -e /usr/include/sys/acl.h'
     echo 'passwd command -v useradd'
+    echo 'libfaketime ls /usr/lib/*/faketime/libfaketimeMT.so.1'
+    echo 'e2fsprogs command -v mkfs.ext4'
     echo 'samba command -v smbd'
     echo 'samba-vfs-modules ls /usr/lib/*/samba/vfs/shadow_copy2.so'
     echo 'smbclient command -v smbclient'

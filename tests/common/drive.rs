@@ -102,9 +102,14 @@ impl Drive {
     pub fn over(name: &str, share: &str, environment: &[(&str, &str)], args: &[&str]) -> Drive {
         let mut drive = Drive::new(name, args);
         drive.named = Some(share.to_owned());
-        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        drive.environment = environment.iter().map(pair).collect();
+        drive.set_variables(environment);
         drive
+    }
+
+    /// Variables of each `covefs mount`.
+    pub fn set_variables(&mut self, variables: &[(&str, &str)]) {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.environment = variables.iter().map(pair).collect();
     }
 
     /// One more argument of each `covefs mount`.
@@ -264,9 +269,14 @@ impl Drive {
 
     /// Uploads, unmounts and removes the cache: what counts now is the share alone.
     pub fn drain_and_wipe(&mut self) {
+        self.drain_and_keep();
+        self.wipe_cache();
+    }
+
+    /// Uploads and unmounts; the cache stays.
+    pub fn drain_and_keep(&mut self) {
         self.sync();
         self.unmount();
-        self.wipe_cache();
     }
 
     /// Unmounts and mounts again with an empty cache: every file is cold.
