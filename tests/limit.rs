@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Drive, Random, first_difference, pattern};
+use common::{Drive, Random, env_number, first_difference, pattern};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -167,4 +167,43 @@ fn a_working_set_survives_a_scan() {
     println!("set: {after} bytes of {before} local; scan: {of_scan}");
     assert!(after >= set * SIZE as u64 * 90 / 100, "the scan left only {after} bytes of the set");
     assert!(after + of_scan <= LIMIT, "more is local than fits: {after} and {of_scan}");
+}
+
+/// So many descriptors, and MiB of memory, the drive's process has.
+fn held(drive: &Drive) -> (usize, u64) {
+    let process = PathBuf::from(format!("/proc/{}", drive.pid()));
+    let status = fs::read_to_string(process.join("status")).unwrap();
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap();
+    (fs::read_dir(process.join("fd")).unwrap().count(), kib >> 10)
+}
+
+/// Opening and closing for hours takes nothing for good, and a thousand open files are no trouble.
+#[test]
+fn opened_files_are_let_go() {
+    let mut drive = Drive::new("opened", &[]);
+    for number in 0..1000 {
+        fs::write(drive.share.join(number.to_string()), number.to_string()).unwrap();
+    }
+    drive.start();
+    let at = |number: u64| drive.mnt.join((number % 1000).to_string());
+    let cycles = env_number("COVEFS_OPEN_CYCLES", 20_000);
+    let mut before = (0, 0);
+    for number in 0..cycles {
+        assert_eq!(fs::read(at(number)).unwrap(), (number % 1000).to_string().as_bytes());
+        if number == cycles / 10 {
+            before = held(&drive);
+        }
+    }
+    let open: Vec<_> = (0..1000).map(|number| fs::File::open(at(number)).unwrap()).collect();
+    assert_eq!(fs::read(at(7)).unwrap(), b"7");
+    drop(open);
+    // What changed lately is looked after for a while.
+    common::until("descriptors are closed", Duration::from_secs(60), || {
+        held(&drive).0 <= before.0 + 50
+    });
+    let after = held(&drive);
+    println!("{cycles} times opened and closed: {before:?}, then {after:?} descriptors and MiB");
+    assert!(after.1 <= before.1 + 24, "memory grew from {} to {} MiB", before.1, after.1);
+    drive.unmount();
 }

@@ -18,7 +18,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// What is known of a directory's listing, in memory only: after a start nothing is verified.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DirInfo {
     /// When the last complete listing began.
     pub verified: Option<tokio::time::Instant>,
@@ -455,7 +455,7 @@ impl Tree {
     }
 
     pub(crate) fn dir_info(&mut self, ino: Ino) -> DirInfo {
-        self.dirs.get(&ino).cloned().unwrap_or_default()
+        self.dirs.get(&ino).copied().unwrap_or_default()
     }
 
     /// When it was used and doubted stays known.

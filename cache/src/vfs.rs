@@ -212,20 +212,22 @@ impl Vfs {
     /// takes the place of what was said before.
     pub(crate) fn message(&self, about: &str, text: String) {
         tracing::warn!("{text}");
-        self.settled(about);
-        let mut messages = self.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut messages = self.told();
+        messages.retain(|(other, _)| other != about);
         messages.push((about.to_owned(), text));
     }
 
     /// There is nothing more to say about it.
     pub(crate) fn settled(&self, about: &str) {
-        let mut messages = self.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        messages.retain(|(other, _)| other != about);
+        self.told().retain(|(other, _)| other != about);
     }
 
     pub(crate) fn messages(&self) -> Vec<String> {
-        let messages = self.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        messages.iter().map(|(_, text)| text.clone()).collect()
+        self.told().iter().map(|(_, text)| text.clone()).collect()
+    }
+
+    fn told(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.messages.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// A number that no node, content or temporary name ever had (J8).
