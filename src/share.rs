@@ -166,6 +166,8 @@ pub(crate) fn resolved(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn refused(text: &str) -> (u8, String) {
         let error = Share::parse(OsStr::new(text)).unwrap_err();
@@ -243,5 +245,20 @@ mod tests {
         std::fs::write(dir.path().join("file"), "x").unwrap();
         let error = Share::Dir(dir.path().join("file")).check(true).unwrap_err().to_string();
         assert!(error.contains("not a directory"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_share_or_an_error(rest: String, bytes in vec(any::<u8>(), 0..40)) {
+            use std::os::unix::ffi::OsStrExt;
+            for scheme in ["", "dir:", "smb://", "//", "\\\\", "azfiles://", "https://"] {
+                let text = [scheme.as_bytes(), rest.as_bytes()].concat();
+                for text in [&text[..], &bytes] {
+                    if let Ok(share) = Share::parse(OsStr::from_bytes(text)) {
+                        let _ = (share.canonical(), share.short_name(), share.identity_bytes());
+                    }
+                }
+            }
+        }
     }
 }

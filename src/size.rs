@@ -116,6 +116,7 @@ pub(crate) fn format_took(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn binary_and_decimal_units() {
@@ -169,5 +170,19 @@ mod tests {
         assert_eq!(format_age(200), "3 min 20 s");
         assert_eq!(format_age(2 * 86_400 + 4 * 3600 + 5), "2 d 4 h");
         assert_eq!(format_took(Duration::from_micros(12_300)), "12.3 ms");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_size_or_an_error(text: String, number in "[0-9]{1,22}[a-zA-Z%.]{0,4}") {
+            for text in [&text, &number] {
+                let _ = (parse_size(text), parse_duration(text), parse_min_free(text));
+            }
+        }
+
+        #[test]
+        fn what_is_shown_can_be_said(bytes: u64, seconds: u64) {
+            let _ = (format_size(bytes), format_age(seconds), format_took(Duration::from_nanos(bytes)));
+        }
     }
 }

@@ -468,7 +468,7 @@ impl Tree {
     pub(crate) fn use_dir(&mut self, ino: Ino) -> DirInfo {
         let info = self.dirs.get_or_insert_mut(ino, DirInfo::default);
         info.used = Some(tokio::time::Instant::now());
-        DirInfo { doubted: info.doubted.max(self.doubted), ..info.clone() }
+        DirInfo { doubted: info.doubted.max(self.doubted), ..*info }
     }
 
     /// Directories that were used lately, the last ones first.

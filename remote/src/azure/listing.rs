@@ -162,6 +162,8 @@ fn resolved(name: &str) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     const PAGE: &str = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults \
         ServiceEndpoint=\"https://a.file.core.windows.net/\" ShareName=\"docs\" \
@@ -212,6 +214,25 @@ mod tests {
             ["<FileId>9</FileId>", "<Etag>\"0x1\"</Etag>", "<Content-Length>7</Content-Length>"]
         {
             assert!(parse(PAGE.replacen(wrong, "", 1).as_bytes(), None).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        /// Whatever arrives in its place is a page or an error.
+        #[test]
+        fn a_damaged_page_is_no_panic(at in 0..PAGE.len(), byte: u8, cut in 0..PAGE.len()) {
+            let mut body = PAGE.as_bytes().to_vec();
+            body[at] = byte;
+            let _ = parse(&body, None);
+            let _ = parse(&body[..cut], None);
+            let _ = number(&body, "FileId");
+        }
+
+        #[test]
+        fn any_bytes_are_no_panic(body in vec(any::<u8>(), 0..300), text: String) {
+            let _ = parse(&body, None);
+            let _ = parse(format!("<EnumerationResults><Entries><File><Name>{text}").as_bytes(), None);
+            let _ = (time::parse_iso(&text), time::parse_http(&text), facts::etag(&text), facts::attributes(&text));
         }
     }
 }

@@ -58,6 +58,8 @@ fn head(target: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn a_target_comes_back() {
@@ -78,5 +80,15 @@ mod tests {
         assert_eq!(parse(&broken), None);
         assert_eq!(file(&[b'x'; 1025]).unwrap_err().kind, ErrorKind::NameTooLong);
         assert_eq!(file(b"").unwrap_err().kind, ErrorKind::NameInvalid);
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_a_link_or_none(bytes in vec(any::<u8>(), 0..80), at in 0..1067_usize, byte: u8) {
+            let _ = parse(&bytes);
+            let mut damaged = file(b"a/target").unwrap();
+            damaged[at] = byte;
+            let _ = parse(&damaged);
+        }
     }
 }

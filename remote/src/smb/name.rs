@@ -129,6 +129,8 @@ pub(super) fn is_holder(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn reserved_names_come_back() {
@@ -173,5 +175,17 @@ mod tests {
         assert!(is_holder(holder.as_bytes()) && is_aside_of(holder.as_bytes()).is_none());
         assert_eq!(super::aside(&RemotePath::root()), None);
         assert_eq!(is_aside_of(b".~covefs-0123-1"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_is_refused_or_comes_back(name in vec(any::<u8>(), 1..80), text: String) {
+            for name in [&name[..], text.as_bytes()] {
+                if let Ok(wire) = name_to_wire(name) {
+                    prop_assert_eq!(from_wire(&wire), name);
+                }
+            }
+            let _ = (from_wire(&text), is_aside_of(&name), is_holder(&name));
+        }
     }
 }
