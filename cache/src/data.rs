@@ -66,7 +66,10 @@ impl Vfs {
         let handle = self.handles.file(fh)?;
         let (end, is_coming) = {
             let content = handle.file.lock();
-            let is_coming = content.flights.iter().any(|flight| flight.range.contains(&offset));
+            // Its flight may have ended since it was missing.
+            let is_here = content.present.contains(&(offset..offset + 1));
+            let is_coming =
+                is_here || content.flights.iter().any(|flight| flight.range.contains(&offset));
             (content.size.min(offset.saturating_add(len as u64)), is_coming)
         };
         if !is_coming {

@@ -15,8 +15,14 @@ const OURS: &[u8] = b"user.covefs.";
 
 impl Vfs {
     /// Opens a directory to be read.
-    pub fn opendir(&self, _asked: Asked, ino: Ino) -> Result<Step<Fh>> {
-        self.tree().need_dir(ino)?;
+    pub fn opendir(&self, asked: Asked, ino: Ino) -> Result<Step<Fh>> {
+        let mut tree = self.tree();
+        let dir = tree.need_dir(ino)?;
+        if let Some(place) = dir.place.clone().filter(|_| ino != Ino::ROOT) {
+            let is_cold = matches!(self.stale(&mut tree, asked, &dir, None), Ok(Some(_)));
+            self.walked(&mut tree, &place, Kind::Dir, is_cold)?;
+        }
+        drop(tree);
         Ok(Step::Done(self.handles.add_dir(ino)))
     }
 

@@ -319,7 +319,7 @@ impl Vfs {
         // Those before it may wait for a share that does not answer: not one after the other.
         let _permit = tokio::select! {
             biased;
-            permit = self.fetch_permit(wanted) => permit,
+            permit = self.fetch_permit(wanted, &flight.range) => permit,
             () = self.reach.wait(false) => return Err(RemoteKind::Timeout),
         };
         let path = match self.base_path_of(file) {
@@ -346,11 +346,18 @@ impl Vfs {
             }
         }
         let end = self.store(file, flight, at, waiting).await;
+        if wanted == Wanted::Ahead {
+            self.space.heat().guessed(file.id);
+        }
         if end < range.end { Err(RemoteKind::VersionChanged) } else { Ok(()) }
     }
 
-    async fn fetch_permit(&self, wanted: Wanted) -> Vec<OwnedSemaphorePermit> {
+    async fn fetch_permit(&self, wanted: Wanted, range: &Range<u64>) -> Vec<OwnedSemaphorePermit> {
         let mut permits = Vec::new();
+        if wanted == Wanted::Ahead && range.end - range.start <= limits::SMALL {
+            permits.extend(self.small_permits.clone().acquire_owned().await.ok());
+            return permits;
+        }
         if wanted == Wanted::Ahead {
             permits.extend(self.readahead_permits.clone().acquire_owned().await.ok());
         }

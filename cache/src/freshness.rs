@@ -11,6 +11,7 @@ use crate::node::{Node, Place};
 use crate::step::{Asked, Need};
 use crate::tree::{DirInfo, Tree};
 use crate::vfs::Vfs;
+use covefs_remote::attempt::in_background;
 use covefs_remote::{ErrorKind as RemoteKind, Remote, RemotePath, ShareIdentity};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -211,6 +212,12 @@ impl Vfs {
                 return;
             }
         }
+    }
+
+    /// Lists a directory that somebody may come to soon.
+    pub(crate) fn ask_ahead(&self, dir: Ino) {
+        let place = Place::new(dir, b"");
+        self.ask(place, move |vfs| async move { in_background(vfs.list_dir(dir)).await });
     }
 
     fn ask_for(&self, dir: Ino, name: Option<Vec<u8>>) -> (Arc<Asking>, bool) {

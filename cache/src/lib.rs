@@ -4,12 +4,13 @@
 //! Lock order, outermost first; none of them is held over network, space or fsync:
 //!
 //! ```text
-//!   paths  ->  tree  ->  files  ->  a content  ->  journal  ->  heat, sync's queue
+//!   paths  ->  tree  ->  files  ->  a content  ->  journal  ->  heat, walks, sync's queue
 //! ```
 //!
 //! `evicting` and a file's `syncing` come before all of them and are held over fdatasync: only
 //! threads of the blocking pool take them.
 
+mod ahead;
 mod attr;
 mod broken;
 mod check;

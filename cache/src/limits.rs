@@ -15,6 +15,19 @@ pub(crate) const READAHEAD: u64 = 32 << 20;
 pub(crate) const FLIGHTS: usize = 32;
 /// Fetches that nobody waits for under way at once; leaves room for those that somebody does.
 pub(crate) const READAHEAD_FLIGHTS: usize = 12;
+/// What costs a round trip rather than bytes: on 1 Gbit/s a MiB takes 8 ms.
+pub(crate) const SMALL: u64 = 1 << 20;
+/// Small fetches that nobody waits for under way at once, beside the others: 32 MiB at most, and
+/// at two round trips of 40 ms each 400 files a second.
+pub(crate) const SMALL_FLIGHTS: usize = 32;
+/// Directories whose users may be walking through them; each remembers a few names.
+pub(crate) const WALKS: usize = 256;
+/// Entries that are fetched ahead at first; doubles to the last.
+pub(crate) const WALK_FIRST: usize = 8;
+/// Entries that are fetched ahead at most: two rounds of all small fetches.
+pub(crate) const WALK_LAST: usize = 64;
+/// Files fetched ahead take at most this part of the cache: less than is left to what is new.
+pub(crate) const WALK_PART: u64 = 16;
 /// Bytes of a fetch stored under one hold of a file's lock, so that readers of it wait < 1 ms.
 pub(crate) const STORE: u64 = 256 << 10;
 /// A steady rewriting of the same bytes tells the journal its time so often.
@@ -88,8 +101,10 @@ pub(crate) const LOOK_NAMES: usize = 16;
 /// Between two rounds, or four times what the last one took: a fifth of the time at most.
 pub(crate) const LOOK_REST: Duration = Duration::from_millis(800);
 
-/// Uploads at once.
-pub(crate) const UPLOADS: usize = 4;
+/// Uploads at once: three round trips of 40 ms for each small file make 400 a second.
+pub(crate) const UPLOADS: usize = 48;
+/// Of these of files that are not small: they fill the line, and each has parts in memory.
+pub(crate) const BIG_UPLOADS: usize = 4;
 /// A file that stays open is uploaded at the latest so long after its oldest dirty byte (S2).
 pub(crate) const OPEN_UPLOAD: Duration = Duration::from_secs(60);
 /// Bytes of the last round of an upload, sent with writes held (S1).

@@ -486,7 +486,12 @@ impl Vfs {
             fresh!(self, tree, asked, &dir, Some(&place.name));
         }
         let node = tree.need(ino)?;
+        let place = node.place.clone().filter(|_| how.read && !how.truncate);
         let pinned = self.keep_loaded(&mut tree, node)?;
+        if let Some(place) = place {
+            let is_cold = !pinned.file.lock().is_whole();
+            self.walked(&mut tree, &place, Kind::File, is_cold)?;
+        }
         drop(tree);
         if how.truncate {
             ready!(self.truncate(asked, &pinned.file, 0)?);

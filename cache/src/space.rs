@@ -234,6 +234,14 @@ impl Heat {
         }
     }
 
+    /// The first bytes of a content were fetched before it was opened: the open for which they are
+    /// is no second use.
+    pub(crate) fn guessed(&mut self, content: ContentId) {
+        if let Some(extent) = self.probation.peek_mut(&(content, 0)) {
+            extent.opens = extent.opens.max(1);
+        }
+    }
+
     /// An extent that an earlier run has used.
     pub(crate) fn restored(&mut self, key: ExtentKey, bytes: u32, standing: Standing) {
         if self.standing(&key).is_none() {

@@ -1,5 +1,6 @@
 //! The filesystem: what all rooms of this crate share, and how an operation waits.
 
+use crate::ahead::Ahead;
 use crate::attr::*;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -55,6 +56,9 @@ pub struct Vfs {
     pub(crate) site: Site,
     pub(crate) fetch_permits: Arc<Semaphore>,
     pub(crate) readahead_permits: Arc<Semaphore>,
+    pub(crate) small_permits: Arc<Semaphore>,
+    pub(crate) big_uploads: Semaphore,
+    pub(crate) ahead: Ahead,
     /// One eviction at a time: each makes one durable record for many extents.
     pub(crate) evicting: Mutex<()>,
     pub(crate) settling: Mutex<Vec<Arc<File>>>,
@@ -131,6 +135,9 @@ impl Vfs {
             metrics: Metrics::default(),
             fetch_permits: Arc::new(Semaphore::new(limits::FLIGHTS)),
             readahead_permits: Arc::new(Semaphore::new(limits::READAHEAD_FLIGHTS)),
+            small_permits: Arc::new(Semaphore::new(limits::SMALL_FLIGHTS)),
+            big_uploads: Semaphore::new(limits::BIG_UPLOADS),
+            ahead: Ahead::default(),
             evicting: Mutex::new(()),
             settling: Mutex::new(Vec::new()),
             cleaned: Mutex::new(Vec::new()),

@@ -1,6 +1,8 @@
 //! Rules of the cache, one scenario each, through its public interface.
 #![allow(clippy::unwrap_used)]
 
+#[path = "rules/ahead.rs"]
+mod ahead;
 #[path = "rules/both_sides.rs"]
 mod both_sides;
 #[path = "rules/bytes.rs"]

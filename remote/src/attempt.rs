@@ -41,8 +41,8 @@ pub struct AttemptConfig {
 impl Default for AttemptConfig {
     fn default() -> Self {
         AttemptConfig {
-            permits: 32,
-            permits_reserved: 8,
+            permits: 112,
+            permits_reserved: 16,
             timeout: Duration::from_secs(30),
             stall: Duration::from_secs(120),
             // Under a second in the mean: a share that refuses at once is soon known to be away.

@@ -151,6 +151,10 @@ impl Vfs {
             Action::Keep => return self.keep_open(&view.node).await,
             _ => {}
         }
+        let _turn = match matches!(action, Action::Replace(_)) && self.is_big(&view.node)? {
+            true => self.big_uploads.acquire().await.ok(),
+            false => None,
+        };
         // A directory's rename and requests below it exclude each other (S4).
         let alone = view.node.kind == Kind::Dir
             && matches!(action, Action::Move(_) | Action::Detour | Action::Remove(_));
@@ -180,6 +184,12 @@ impl Vfs {
         let done = self.act(&view, action).await;
         self.sync.end(ino, &places);
         done
+    }
+
+    /// Whether its bytes take longer than the round trips of an upload.
+    fn is_big(&self, node: &Node) -> Result<bool> {
+        let file = self.bytes_of(&mut self.tree(), node)?;
+        Ok(file.is_some_and(|file| file.lock().size > limits::SMALL))
     }
 
     /// The plan; but where nodes wait for each other in a ring, through the names they take or the

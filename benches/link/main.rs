@@ -1,0 +1,98 @@
+//! A drive of an Azure file share at the other end of a long line: 40 ms there and back, 1 Gbit/s,
+//! the emulator behind it, connections warm. One table: what each step took, and its requests.
+//!
+//! `cargo bench --bench link`
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+mod line;
+
+use azure_files_emulator::{Config, Emulator};
+use common::{Drive, pattern, succeed};
+use std::fs::{self, File};
+use std::io::Read;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const SHARE: &str = "docs";
+const ROUND_TRIP: Duration = Duration::from_millis(40);
+const BYTES_PER_SECOND: f64 = 1e9 / 8.0;
+
+const BIG_BYTES: usize = 200_000_000;
+const DIRS: usize = 200;
+const FILES_EACH: usize = 50;
+const SMALL_FILES: usize = 1000;
+const SMALL_BYTES: usize = 4096;
+
+/// No step takes longer, not even one request after the other.
+const STEP: Duration = Duration::from_secs(600);
+
+fn main() {
+    // `cargo test --benches` only wants to know that it can run.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let server = Emulator::start(Config::default()).unwrap();
+    fill(&server);
+    let far = line::open(server.address(), ROUND_TRIP, BYTES_PER_SECOND);
+    let login = server.connection_string().replace(&server.address().to_string(), &far.to_string());
+    let share = format!("azfiles://{}/{SHARE}", server.account());
+    let environment = [("AZURE_STORAGE_CONNECTION_STRING", &*login)];
+    let args = ["--cache-size", "2GiB", "--freshness", "10s"];
+    let mut drive = Drive::over("link", &share, &environment, &args);
+    drive.start();
+    println!("{:<44} {:>10} {:>16} {:>9}", "", "time", "rate", "requests");
+    let show = |what: &str, (count, unit): (usize, &str), step: &dyn Fn()| {
+        server.reset_counts();
+        let begin = Instant::now();
+        step();
+        let seconds = begin.elapsed().as_secs_f64();
+        let requests: u64 = server.counts().values().sum();
+        let rate = format!("{:.1} {unit}/s", count as f64 / seconds);
+        println!("{what:<44} {:>7.0} ms {rate:>16} {requests:>9}", seconds * 1e3);
+    };
+    let mnt = drive.mnt.clone();
+    succeed(Command::new("ls").arg(&mnt), STEP);
+    show("first 4 KiB of a cold file", (1, "files"), &|| {
+        File::open(mnt.join("first")).unwrap().read_exact(&mut [0; 4096]).unwrap();
+    });
+    show("200 MB read in order, cold", (BIG_BYTES / 1_000_000, "MB"), &|| {
+        let mut file = File::open(mnt.join("big")).unwrap();
+        let mut buffer = vec![0; 128 << 10];
+        while file.read(&mut buffer).unwrap() > 0 {}
+    });
+    show("find over 200 directories of 50 files", (DIRS * FILES_EACH, "files"), &|| {
+        succeed(Command::new("find").arg(mnt.join("tree")), STEP);
+    });
+    show("1,000 files of 4 KiB read in order, cold", (SMALL_FILES, "files"), &|| {
+        for entry in fs::read_dir(mnt.join("small")).unwrap() {
+            assert_eq!(fs::read(entry.unwrap().path()).unwrap().len(), SMALL_BYTES);
+        }
+    });
+    show("1,000 new files of 4 KiB until uploaded", (SMALL_FILES, "files"), &|| {
+        fs::create_dir(mnt.join("new")).unwrap();
+        for number in 0..SMALL_FILES {
+            fs::write(mnt.join(format!("new/{number}")), pattern(number as u64, SMALL_BYTES))
+                .unwrap();
+        }
+        drive.sync();
+    });
+    drive.unmount();
+}
+
+/// What the share holds before it is mounted.
+fn fill(server: &Emulator) {
+    server.create_share(SHARE);
+    server.write(SHARE, "first", &pattern(1, 1 << 20));
+    server.write(SHARE, "big", &pattern(2, BIG_BYTES));
+    for dir in 0..DIRS {
+        for file in 0..FILES_EACH {
+            server.write(SHARE, &format!("tree/{dir:03}/{file:02}"), b"");
+        }
+    }
+    for file in 0..SMALL_FILES {
+        server.write(SHARE, &format!("small/{file:04}"), &pattern(file as u64, SMALL_BYTES));
+    }
+}

@@ -1,0 +1,107 @@
+//! A long line is kept busy: what is small goes and comes many at a time, and before it is asked for.
+
+use super::*;
+
+const FILES: usize = 60;
+
+fn numbered(number: usize) -> String {
+    format!("dir/{number:03}")
+}
+
+/// A rig whose share has small files in one directory.
+fn with_files() -> Rig {
+    Rig::with(|memory, config| {
+        (0..FILES).for_each(|n| memory.write_file(&path(&numbered(n)), pattern(n as u64, 1000)));
+        config.freshness = Duration::from_secs(3600);
+    })
+}
+
+#[test]
+fn files_that_are_opened_in_order_are_fetched_ahead_many_at_a_time() {
+    let rig = with_files();
+    let gate = Gate::new();
+    let stall = Fault::Stall { bytes: 0, gate: gate.clone() };
+    rig.remote.inject(Rule::new("read", stall).skip(3));
+    // The third one proves the order.
+    (0..3).for_each(|n| drop(rig.read(&numbered(n)).unwrap()));
+    rig.wait(gate.arrived(8));
+    gate.open();
+    (3..FILES).for_each(|n| same(&rig.read(&numbered(n)).unwrap(), &pattern(n as u64, 1000)));
+    assert_eq!(rig.remote.requests("read"), FILES as u64, "each is asked for once");
+}
+
+#[test]
+fn files_in_no_order_are_not_fetched_ahead() {
+    let rig = with_files();
+    let opened = [50, 7, 33, 20, 3, 41, 12];
+    opened.iter().for_each(|n| drop(rig.read(&numbered(*n)).unwrap()));
+    rig.pause(Duration::from_millis(100));
+    assert_eq!(rig.remote.requests("read"), opened.len() as u64);
+}
+
+#[test]
+fn directories_that_are_listed_in_order_are_listed_ahead_each_once() {
+    let rig = Rig::with(|memory, config| {
+        (0..FILES).for_each(|n| memory.write_file(&path(&format!("{n:03}/a")), "a"));
+        config.freshness = Duration::from_secs(3600);
+    });
+    rig.names("").unwrap();
+    let before = rig.remote.requests("list");
+    (0..3).for_each(|n| assert_eq!(rig.names(&format!("{n:03}")).unwrap(), ["a"]));
+    rig.until("others are listed too", |rig| rig.remote.requests("list") >= before + 3 + 8);
+    (3..FILES).for_each(|n| assert_eq!(rig.names(&format!("{n:03}")).unwrap(), ["a"]));
+    assert_eq!(rig.remote.requests("list"), before + FILES as u64, "one request for each");
+}
+
+/// rule E3: one pass over small files that are fetched ahead does not drive out what is in use.
+#[test]
+fn what_was_fetched_ahead_and_read_once_counts_as_read_once() {
+    const MIB: usize = 1 << 20;
+    let rig = Rig::with(|memory, config| {
+        memory.write_file(&path("hot"), pattern(1, 24 * MIB));
+        (0..150).for_each(|n| memory.write_file(&path(&numbered(n)), pattern(2, MIB)));
+        config.freshness = Duration::from_secs(3600);
+        config.limit_bytes = 64 << 20;
+    });
+    (0..2).for_each(|_| drop(rig.read_in("hot")));
+    (0..150).for_each(|n| drop(rig.read(&numbered(n)).unwrap()));
+    assert!(rig.is_here("hot"), "driven out by files that were read once");
+}
+
+/// Whoever comes to bytes in order that have just arrived goes on reading ahead.
+#[test]
+fn bytes_that_arrived_just_now_do_not_end_readahead() {
+    let bytes = pattern(1, 16 << 20);
+    let rig = Rig::with(|memory, _| memory.write_file(&path("a"), bytes.clone()));
+    let fh = rig.open("a", READ).unwrap();
+    for at in (0..bytes.len()).step_by(128 << 10) {
+        // As after `Need::Bytes`, though the flight has ended before this is called.
+        let cold = rig.vfs().read_cold(Asked::now(), fh, at as u64, 128 << 10);
+        same(&rig.wait(cold).unwrap(), &bytes[at..at + (128 << 10)]);
+        rig.pause(Duration::from_millis(2));
+    }
+    rig.close(fh);
+    let requests = rig.remote.requests("read");
+    assert!(requests < 24, "{requests} requests for 16 MiB read in order");
+}
+
+#[test]
+fn small_files_are_uploaded_many_at_a_time_and_big_ones_few() {
+    for (bytes, least, most) in [(1000, 32, FILES), (2 << 20, 4, 4)] {
+        let rig = Rig::new();
+        let gate = Gate::new();
+        rig.remote.inject(Rule::new("replace", Fault::Stall { bytes: 0, gate: gate.clone() }));
+        rig.mkdir("dir").unwrap();
+        (0..FILES).for_each(|n| rig.save(&numbered(n), &pattern(n as u64, bytes)).unwrap());
+        let vfs = rig.arc();
+        let syncing = rig.handle().spawn(async move { vfs.sync_wait(&|_| ()).await });
+        rig.wait(gate.arrived(least));
+        rig.pause(Duration::from_millis(100));
+        let under_way = rig.remote.requests("replace") as usize;
+        assert!((least..=most).contains(&under_way), "{under_way} under way of {bytes} bytes");
+        gate.open();
+        rig.wait(syncing).unwrap().unwrap();
+        rig.sync();
+        (0..FILES).for_each(|n| same(&rig.there(&numbered(n)).unwrap(), &pattern(n as u64, bytes)));
+    }
+}
