@@ -131,6 +131,7 @@ impl LateDir {
             page_entries: 1000,
             names: NameRule::Bytes,
             name_bytes_max: 255,
+            path_max: None,
             case_sensitive: true,
             has_modes: true,
             has_symlinks: true,

@@ -355,6 +355,39 @@ fn names_that_the_share_cannot_hold_are_refused_at_once() {
     assert_eq!(site.names(), [wide]);
 }
 
+// rule U7: 2048 characters and 250 names are the most, whoever makes or moves them.
+#[test]
+fn paths_that_the_share_cannot_hold_are_refused_at_once() {
+    let site = Site::mounted("paths");
+    let refused = Some(Errno::NAMETOOLONG.raw_os_error());
+    let long = vec!["n".repeat(255); 7].join("/");
+    fs::create_dir_all(site.at(&long)).unwrap();
+    // Seven names of 255 leave room for 255 more; a passing name of ours fits in that too.
+    let last = |length: usize| site.at(&long).join("m".repeat(length));
+    assert_eq!(errno(fs::write(last(255), b"x")), None);
+    let deep = vec!["d"; 249].join("/");
+    fs::create_dir_all(site.at(&deep)).unwrap();
+    fs::write(site.at(&deep).join("f"), b"x").unwrap();
+    fs::create_dir(site.at(&deep).join("g")).unwrap();
+    let too_deep = site.at(&deep).join("g/h");
+    assert_eq!(errno(fs::write(&too_deep, b"x")), refused);
+    assert_eq!(errno(fs::create_dir(&too_deep)), refused);
+    assert_eq!(errno(std::os::unix::fs::symlink("x", &too_deep)), refused);
+    fs::write(site.at("f"), b"x").unwrap();
+    assert_eq!(errno(fs::rename(site.at("f"), &too_deep)), refused);
+    // A directory takes along what is in it.
+    fs::create_dir(site.at("e")).unwrap();
+    assert_eq!(errno(fs::rename(site.at("d"), site.at("e/d"))), refused);
+    let other = "n".repeat(255);
+    fs::create_dir(site.at("e/e")).unwrap();
+    assert_eq!(errno(fs::rename(site.at(&other), site.at("e/e").join(&other))), refused);
+    site.drive.sync();
+    let names = site.names();
+    assert!(names.contains(&format!("{deep}/f")) && names.contains(&format!("{deep}/g")));
+    assert!(names.contains(&format!("{long}/{}", "m".repeat(255))));
+    assert_eq!(site.drive.status()["uploads"]["conflicts"], 0);
+}
+
 /// What a login of Entra ID needs besides its own variables.
 struct Entra {
     server: Emulator,

@@ -33,6 +33,7 @@ mod handle;
 mod index;
 mod journal;
 mod leftovers;
+mod lengths;
 mod limits;
 mod listing;
 mod metrics;

@@ -39,6 +39,10 @@ pub(crate) const BUSY: Duration = Duration::from_millis(20);
 
 /// UTF-16 units of a name on a share of Windows' rules.
 pub(crate) const NAME_UNITS_MAX: usize = 255;
+/// UTF-16 units of the longest passing name of ours: `.~covefs-move-`, a CACHEID and a number.
+pub(crate) const OUR_NAME_UNITS: usize = 64;
+/// Entries below a directory that is moved that are looked at for long paths: about 20 ms.
+pub(crate) const LENGTHS: usize = 8 << 10;
 /// Decoded nodes kept in memory: 16 Ki of about 300 bytes.
 pub(crate) const HOT_NODES: usize = 16 << 10;
 /// Directories, and names of big ones, whose last verification is remembered.

@@ -116,6 +116,18 @@ impl Vfs {
         }
     }
 
+    /// Refuses a place that the share cannot have beside, or below, what is there (U7).
+    fn check_place(
+        &self,
+        tree: &mut Tree,
+        dir: Ino,
+        name: &[u8],
+        moving: Option<&Node>,
+    ) -> Result<()> {
+        self.refuse_twin(tree, dir, name, moving.map_or(dir, |moving| moving.ino))?;
+        self.check_length(tree, dir, name, moving)
+    }
+
     /// To the share a name that differs in case alone is the same: what has it keeps it. Said now,
     /// not when it is uploaded. `moving`: who may change the case of his own name.
     fn refuse_twin(&self, tree: &mut Tree, dir: Ino, name: &[u8], moving: Ino) -> Result<()> {
@@ -409,7 +421,7 @@ impl Vfs {
         if tree.child(parent, name)?.is_some() {
             return Err(Error::new(ErrorKind::Exists, "make a name"));
         }
-        self.refuse_twin(&mut tree, parent, name, parent)?;
+        self.check_place(&mut tree, parent, name, None)?;
         let node = make(self, &dir)?;
         let dir = self.touched_dir(dir);
         self.changed(&mut tree, vec![node.clone()], Vec::new(), false)?;
@@ -439,7 +451,7 @@ impl Vfs {
                 }
                 Some(node) => node,
                 None => {
-                    self.refuse_twin(&mut tree, parent, name, parent)?;
+                    self.check_place(&mut tree, parent, name, None)?;
                     let mut node = self.new_node(&dir, name, Kind::File, owner, mode);
                     let content = ContentId(self.next_number());
                     node.content = Some(content);
@@ -611,7 +623,7 @@ impl Vfs {
         if target.as_ref().is_some_and(|target| target.ino == moving.ino) {
             return Ok(Step::Done(()));
         }
-        self.refuse_twin(&mut tree, new_parent, new_name, moving.ino)?;
+        self.check_place(&mut tree, new_parent, new_name, Some(&moving))?;
         if moving.kind == Kind::Dir && tree.is_within(new_parent, moving.ino)? {
             return Err(Error::new(ErrorKind::Loop, "move a directory into itself"));
         }

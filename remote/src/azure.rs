@@ -94,6 +94,7 @@ impl AzureRemote {
             page_entries,
             names: NameRule::Windows,
             name_bytes_max: name::NAME_BYTES_MAX,
+            path_max: Some(name::path_max(&dir)),
             case_sensitive: false,
             has_modes: true,
             has_symlinks: true,

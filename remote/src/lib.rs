@@ -20,8 +20,8 @@ mod watch;
 
 pub use error::{Error, ErrorKind, Existence, Result};
 pub use metadata::{
-    Attrs, ContentMark, Expect, Kind, Limits, Metadata, NameRule, ShareIdentity, Timestamp, Usage,
-    Version, Xattrs,
+    Attrs, ContentMark, Expect, Kind, Limits, Metadata, NameRule, PathMax, ShareIdentity,
+    Timestamp, Usage, Version, Xattrs,
 };
 pub use path::RemotePath;
 pub use watch::{Change, ChangeStream};

@@ -54,6 +54,7 @@ impl MemoryRemote {
             page_entries: 4096,
             names: NameRule::Bytes,
             name_bytes_max: 255,
+            path_max: None,
             case_sensitive: true,
             has_modes: true,
             has_symlinks: true,

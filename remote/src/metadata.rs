@@ -189,6 +189,15 @@ pub enum NameRule {
     Mapped,
 }
 
+/// The longest path of a share, below its root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PathMax {
+    /// UTF-16 units, a slash before each name included.
+    pub units: usize,
+    /// Names.
+    pub depth: usize,
+}
+
 /// What a share can hold and what it promises.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -200,6 +209,8 @@ pub struct Limits {
     pub names: NameRule,
     /// Bytes of the longest name.
     pub name_bytes_max: usize,
+    /// The longest path; `None`: none that anybody comes to.
+    pub path_max: Option<PathMax>,
     /// Whether `A` and `a` are two files.
     pub case_sensitive: bool,
     /// Whether it keeps owner and permission bits.

@@ -143,6 +143,7 @@ impl SmbRemote {
             page_entries: config.page_entries.max(1),
             names: NameRule::Mapped,
             name_bytes_max: name::NAME_BYTES_MAX,
+            path_max: None,
             case_sensitive: false,
             has_modes: false,
             has_symlinks: true,

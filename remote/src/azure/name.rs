@@ -1,6 +1,6 @@
 //! Names that the service can hold, found out before it is asked.
 
-use crate::{Error, ErrorKind, RemotePath, Result};
+use crate::{Error, ErrorKind, PathMax, RemotePath, Result};
 
 /// UTF-16 units of a name.
 const NAME_UNITS_MAX: usize = 255;
@@ -28,16 +28,24 @@ fn fault(name: &[u8]) -> Option<ErrorKind> {
 
 /// What is wrong with a path below `root`, if anything.
 fn path_fault(root: &RemotePath, path: &RemotePath) -> Option<ErrorKind> {
-    let mut units = 0;
-    let mut depth = 0;
-    for name in root.names().chain(path.names()) {
-        if let Some(kind) = fault(name) {
-            return Some(kind);
-        }
-        units += 1 + String::from_utf8_lossy(name).encode_utf16().count();
-        depth += 1;
+    if let Some(kind) = root.names().chain(path.names()).find_map(fault) {
+        return Some(kind);
     }
-    (units > PATH_UNITS_MAX || depth > DEPTH_MAX).then_some(ErrorKind::NameTooLong)
+    let (above, own) = (length(root), length(path));
+    let is_long = above.units + own.units > PATH_UNITS_MAX || above.depth + own.depth > DEPTH_MAX;
+    is_long.then_some(ErrorKind::NameTooLong)
+}
+
+fn length(path: &RemotePath) -> PathMax {
+    let units = |name| 1 + String::from_utf8_lossy(name).encode_utf16().count();
+    PathMax { units: path.names().map(units).sum(), depth: path.names().count() }
+}
+
+/// The longest path below a root.
+pub(super) fn path_max(root: &RemotePath) -> PathMax {
+    let above = length(root);
+    let units = PATH_UNITS_MAX.saturating_sub(above.units);
+    PathMax { units, depth: DEPTH_MAX.saturating_sub(above.depth) }
 }
 
 /// For what is made: refuses a path that cannot be.

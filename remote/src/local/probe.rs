@@ -21,6 +21,7 @@ pub(super) fn limits(view: &View) -> Outcome<Limits> {
         page_entries: PAGE_ENTRIES,
         names: NameRule::Bytes,
         name_bytes_max: usize::try_from(found.f_namemax).unwrap_or(255),
+        path_max: None,
         case_sensitive,
         has_modes: true,
         has_symlinks: true,
