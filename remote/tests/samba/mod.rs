@@ -133,6 +133,26 @@ impl Samba {
         let _ = server.wait();
     }
 
+    /// The server falls silent with all its connections open, or goes on.
+    pub fn freeze(&self, is_frozen: bool) {
+        let group = Pid::from_child(self.server.as_ref().expect("it runs"));
+        let signal = if is_frozen { Signal::STOP } else { Signal::CONT };
+        kill_process_group(group, signal).unwrap();
+    }
+
+    /// Connections of clients that stand.
+    pub fn connections(&self) -> usize {
+        const ESTABLISHED: &str = "01";
+        let port = format!(":{:04X}", self.port);
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let is_one = |line: &&str| {
+            let mut words = line.split_whitespace().skip(1);
+            words.next().is_some_and(|local| local.ends_with(&port))
+                && words.nth(1) == Some(ESTABLISHED)
+        };
+        table.lines().filter(is_one).count()
+    }
+
     /// What the server wrote down.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
