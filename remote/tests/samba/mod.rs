@@ -188,13 +188,19 @@ impl Samba {
 
     /// The same where it may be refused.
     pub fn tries(&self, share: &str, commands: &str) -> Result<String, String> {
+        self.client(share, "encrypt", commands)
+    }
+
+    /// The same by a client that only signs ("sign") or encrypts ("encrypt").
+    pub fn client(&self, share: &str, how: &str, commands: &str) -> Result<String, String> {
         let done = Command::new("smbclient")
             .arg(format!("//127.0.0.1/{share}"))
             .args(["--port", &self.port.to_string(), "--authentication-file"])
             .arg(self.login_file())
             .arg("--configfile")
             .arg(self.dir.path().join("smb.conf"))
-            .args(["--client-protection=encrypt", "--max-protocol=SMB3", "--command", commands])
+            .arg(format!("--client-protection={how}"))
+            .args(["--max-protocol=SMB3", "--command", commands])
             .current_dir(self.dir.path())
             .output()
             .unwrap();
