@@ -150,8 +150,10 @@ else
 fi
 step "fsx" "${COVEFS_STEP_SECONDS:-1500}" ci/fsx.sh
 if [ "$(id -u)" = 0 ]; then
+  step "fsx over smb" "${COVEFS_STEP_SECONDS:-1500}" env COVEFS_TEST_SHARE=smb COVEFS_FSX_SEEDS="${COVEFS_FSX_SEEDS:-1}" ci/fsx.sh
   step "pjdfstest" 900 ci/pjdfstest.sh
 else
+  skip "fsx over smb" "smbd has to be started as root"
   skip "pjdfstest" "needs root, it switches between users"
 fi
 step "demo" 300 "$target/debug/covefs" demo --check

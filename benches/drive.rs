@@ -6,18 +6,17 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod measure;
 
 use common::{Drive, Random, env_number};
+use measure::{median, read_file, show_each, show_rate, write_file};
 use rustix::fs::Advice;
 use std::fs::{self, File};
-use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Each step is done so often; the median counts.
-const ROUNDS: usize = 3;
 const SMALL_FILES: usize = 2000;
 const RANDOM_READS: usize = 20_000;
 
@@ -73,7 +72,7 @@ fn main() {
         }
     });
     compare_each("file read whole, 100 bytes", SMALL_FILES, [&plain, &mnt], |dir| {
-        (0..SMALL_FILES).for_each(|n| read_file(&dir.join(format!("small/{n}"))));
+        (0..SMALL_FILES).map(|n| read_file(&dir.join(format!("small/{n}")))).sum::<u64>()
     });
     compare_each("write and fsync, 4 KiB", 200, [&plain, &mnt], |dir| {
         let file = File::create(dir.join("synced")).unwrap();
@@ -114,17 +113,6 @@ fn memory(drive: &Drive) -> String {
     format!("{} MiB of memory, {} MiB at most", line("VmRSS"), line("VmHWM"))
 }
 
-fn write_file(path: &Path, bytes: u64, block: &[u8]) {
-    let mut file = File::create(path).unwrap();
-    (0..bytes / block.len() as u64).for_each(|_| file.write_all(block).unwrap());
-}
-
-fn read_file(path: &Path) {
-    let mut buffer = vec![0; 128 << 10];
-    let mut file = File::open(path).unwrap();
-    while file.read(&mut buffer).unwrap() > 0 {}
-}
-
 fn read_randomly(path: &Path, bytes: u64) {
     let (file, mut random) = (File::open(path).unwrap(), Random::new(7));
     let mut buffer = [0; 4096];
@@ -138,35 +126,12 @@ fn forget(path: &Path) {
     rustix::fs::fadvise(File::open(path).unwrap(), 0, None, Advice::DontNeed).unwrap();
 }
 
-fn median(mut step: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..ROUNDS)
-        .map(|_| {
-            let begin = Instant::now();
-            step();
-            begin.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[ROUNDS / 2]
-}
-
-fn compare(what: &str, bytes: u64, dirs: [&Path; 2], step: impl Fn(&Path)) {
+fn compare<T>(what: &str, bytes: u64, dirs: [&Path; 2], step: impl Fn(&Path) -> T) {
     let [plain, drive] = dirs.map(|dir| median(|| step(dir)));
     show_rate(what, bytes, plain, drive);
 }
 
-fn show_rate(what: &str, bytes: u64, plain: Duration, drive: Duration) {
-    let rate = |time: Duration| format!("{:.0} MiB/s", (bytes >> 20) as f64 / time.as_secs_f64());
-    println!("{what:<44} {:>10} {:>10} {:>7.2}", rate(plain), rate(drive), ratio(plain, drive));
-}
-
-fn compare_each(what: &str, count: usize, dirs: [&Path; 2], step: impl Fn(&Path)) {
+fn compare_each<T>(what: &str, count: usize, dirs: [&Path; 2], step: impl Fn(&Path) -> T) {
     let [plain, drive] = dirs.map(|dir| median(|| step(dir)));
-    let each = |time: Duration| format!("{:.1} us", time.as_secs_f64() * 1e6 / count as f64);
-    println!("{what:<44} {:>10} {:>10} {:>7.2}", each(plain), each(drive), ratio(plain, drive));
-}
-
-/// How fast the drive is, as a part of the plain directory's speed.
-fn ratio(plain: Duration, drive: Duration) -> f64 {
-    plain.as_secs_f64() / drive.as_secs_f64()
+    show_each(what, count, plain, drive);
 }

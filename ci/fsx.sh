@@ -3,6 +3,7 @@
 # mappings, truncates and holes, each read compared with what was written.
 #   COVEFS_FSX_OPS    operations for each seed; 100000 is the full run, 10000 the default
 #   COVEFS_FSX_SEEDS  "1 2 3" by default
+#   COVEFS_TEST_SHARE "smb": over a Samba server, see drive.sh
 # The last line says: N passed, N failed
 source "$(dirname "${BASH_SOURCE[0]}")/drive.sh"
 fsx=$(tool fsx 0.3.2)
@@ -62,8 +63,9 @@ for seed in ${COVEFS_FSX_SEEDS:-1 2 3}; do
     tail -n 40 "$place/results"
     break
   fi
-  rm -rf "$place/cache" "$place/share"
-  mkdir "$place/cache" "$place/share"
+  # The share itself stays: by its root it is known which one it is.
+  rm -rf "$place/cache" "$place/share"/*
+  mkdir "$place/cache"
 done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

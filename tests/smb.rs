@@ -6,6 +6,8 @@
 mod common;
 #[path = "../remote/tests/samba/mod.rs"]
 mod samba;
+#[path = "smb/told.rs"]
+mod told;
 
 use common::{Drive, first_difference, pattern, until};
 use rustix::io::Errno;

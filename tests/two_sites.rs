@@ -7,8 +7,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "../remote/tests/samba/mod.rs"]
+mod samba;
 
 use common::{Drive, Random, env_number, wait};
+use samba::{PLAIN, Samba};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -162,18 +165,62 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// What is expected of drives here: conflicts are what this is about; a share that is away is noticed.
+const USUAL: [&str; 6] = [
+    "conflict",
+    "upload failed",
+    "out of reach",
+    "incomplete",
+    "lose the bytes",
+    "outcome of a change",
+];
+
 #[test]
 fn two_drives_that_are_killed_lose_nothing_and_agree() {
+    let first = Drive::new("site-first", &["--site", "first"]);
+    let second = first.beside("site-second", &["--site", "second"]);
+    lose_nothing_and_agree(first, second, |second, _| restart(second));
+}
+
+#[test]
+fn two_drives_of_an_smb_server_that_is_killed_too_lose_nothing_and_agree() {
+    let Some(mut server) = Samba::start() else { return };
+    let named = format!("smb://127.0.0.1:{}/{PLAIN}", server.port);
+    let (login, disk) = (server.login_file(), server.disk(PLAIN));
+    let drive = |site: &str| {
+        let args = ["--site", site, "--credentials", login.to_str().unwrap()];
+        let mut drive = Drive::over(&format!("smb-site-{site}"), &named, &[], &args);
+        drive.share = disk.clone();
+        drive
+    };
+    lose_nothing_and_agree(drive("first"), drive("second"), |second, random| {
+        match random.below(2) {
+            0 => restart(second),
+            _ => {
+                server.kill();
+                server.run();
+            }
+        }
+    });
+}
+
+fn restart(drive: &mut Drive) {
+    drive.kill();
+    drive.detach();
+    drive.start();
+}
+
+/// Work on both, while every few seconds something is killed.
+fn lose_nothing_and_agree(
+    mut first: Drive,
+    mut second: Drive,
+    mut kill: impl FnMut(&mut Drive, &mut Random),
+) {
     let seed = common::seed("two-sites");
     let seconds = env_number("COVEFS_TWO_SITES_SECONDS", 12);
     let mut random = Random::new(seed);
-    let mut first = Drive::new("site-first", &["--site", "first"]);
-    let mut second = first.beside("site-second", &["--site", "second"]);
     for drive in [&mut first, &mut second] {
-        // Conflicts are what this is about; a share that is away is noticed.
-        for text in ["conflict", "upload failed", "out of reach", "incomplete", "lose the bytes"] {
-            drive.allow(text);
-        }
+        USUAL.iter().for_each(|text| drive.allow(text));
         drive.start();
     }
     fs::create_dir(first.share.join("work")).unwrap();
@@ -199,9 +246,7 @@ fn two_drives_that_are_killed_lose_nothing_and_agree() {
             let moment = Duration::from_millis(random.between(500, 3000));
             wait::try_until(moment, || threads.iter().any(|thread| thread.is_finished()));
             kills += 1;
-            second.kill();
-            second.detach();
-            second.start();
+            kill(&mut second, &mut random);
         }
         stop.store(true, Ordering::SeqCst);
         threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()

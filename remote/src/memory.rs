@@ -69,7 +69,7 @@ impl MemoryRemote {
     pub fn with_limits(limits: Limits) -> Self {
         let tree = Tree::new(limits.clone());
         let state = Mutex::new(State { identity: "memory:1".into(), tree });
-        MemoryRemote { limits, state, changes: Sender::new(told::CHANGES_MAX) }
+        MemoryRemote { limits, state, changes: Sender::new(crate::watch::CHANGES_MAX) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -335,6 +335,6 @@ impl Remote for MemoryRemote {
     }
 
     async fn watch(&self) -> Result<Option<ChangeStream>> {
-        Ok(Some(told::stream(self.changes.subscribe())))
+        Ok(Some(crate::watch::stream(self.changes.subscribe())))
     }
 }

@@ -7,6 +7,7 @@
 //! - "Not found" is believed with a witness: volume and root directory (`look`, X1).
 //! - A broken connection is made anew by the next request (`session`). A change whose answer was
 //!   lost is asked for by the file's number where that tells; else the outcome is told as unknown.
+//! - What others change the server tells over a connection of its own (`watch`, X7).
 //! - A future that is dropped leaves nothing open on the server.
 
 mod change;
@@ -19,6 +20,7 @@ mod name;
 mod place;
 mod read;
 mod session;
+mod watch;
 mod wire;
 mod write;
 
@@ -287,6 +289,7 @@ impl Remote for SmbRemote {
     }
 
     async fn watch(&self) -> Result<Option<ChangeStream>> {
-        Ok(None)
+        let armed = watch::watch(&self.session).await;
+        armed.map_err(|fail| fail.into_error("watch", &RemotePath::root()))
     }
 }

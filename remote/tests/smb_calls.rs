@@ -15,5 +15,7 @@ mod races;
 mod samba;
 #[path = "contract/suite.rs"]
 mod suite;
+#[path = "smb/watch.rs"]
+mod watch;
 #[path = "smb/wire.rs"]
 mod wire;

@@ -99,14 +99,19 @@ impl Session {
             return Err(Fail::saying(*kind, why.clone()));
         }
         held.link = None;
-        let late = || Fail::saying(ErrorKind::Unreachable, "the server does not answer");
-        let dialled = tokio::time::timeout(DIAL_WITHIN, self.dial_known()).await;
-        let dialled = dialled.unwrap_or_else(|_| Err(late()));
+        let dialled = self.another_link().await;
         match &dialled {
             Ok(link) => held.link = Some(link.clone()),
             Err(fail) => held.failed = Some((Instant::now(), fail.kind, fail.reason())),
         }
         dialled
+    }
+
+    /// A connection of the caller's own.
+    pub(super) async fn another_link(&self) -> Outcome<Arc<Link>> {
+        let late = || Fail::saying(ErrorKind::Unreachable, "the server does not answer");
+        let dialled = tokio::time::timeout(DIAL_WITHIN, self.dial_known()).await;
+        dialled.unwrap_or_else(|_| Err(late()))
     }
 
     /// Before anybody believes that something is not there: it is the same share (X1).

@@ -6,14 +6,16 @@
 use super::fail::{Fail, Outcome};
 use super::session::Link;
 use crate::ErrorKind;
+use bytes::Bytes;
 use smb2::client::connection::{CompoundOp, Frame};
 use smb2::msg::close::CloseRequest;
 use smb2::msg::create::{
     CreateDisposition, CreateRequest, CreateResponse, ImpersonationLevel, ShareAccess,
 };
 use smb2::msg::flush::FlushRequest;
+use smb2::msg::header::Header;
 use smb2::msg::query_info::{InfoType, QueryInfoRequest, QueryInfoResponse};
-use smb2::msg::read::{ReadRequest, ReadResponse};
+use smb2::msg::read::ReadRequest;
 use smb2::msg::set_info::SetInfoRequest;
 use smb2::msg::write::WriteRequest;
 use smb2::pack::{Pack, ReadCursor, Unpack};
@@ -23,6 +25,9 @@ use std::sync::Arc;
 
 /// The file that the chain has opened.
 pub(super) const CHAINED: FileId = FileId::SENTINEL;
+
+/// Where the bytes of a READ answer stand in its body, at the earliest.
+const READ_BYTES_AT: usize = 16;
 
 /// Bytes that one credit pays for.
 const CREDIT_BYTES: u32 = 64 << 10;
@@ -284,9 +289,20 @@ impl Answers {
         Ok(unpack::<QueryInfoResponse>(&self.take(at)?)?.output_buffer)
     }
 
-    /// The bytes that were read.
-    pub(super) fn bytes(&mut self, at: usize) -> Outcome<Vec<u8>> {
-        Ok(unpack::<ReadResponse>(&self.take(at)?)?.data)
+    /// The bytes that were read: the very buffer that they came in.
+    pub(super) fn bytes(&mut self, at: usize) -> Outcome<Bytes> {
+        let body = Bytes::from(self.take(at)?.body);
+        let offset = body.get(2).map(|offset| usize::from(*offset));
+        let length = body.get(4..).and_then(|rest| rest.first_chunk()).copied();
+        let begin = offset.ok_or(ErrorKind::Protocol)?.saturating_sub(Header::SIZE);
+        let length = u32::from_le_bytes(length.ok_or(ErrorKind::Protocol)?) as usize;
+        match length {
+            0 => Ok(Bytes::new()),
+            _ if begin < READ_BYTES_AT || body.len() < begin.saturating_add(length) => {
+                Err(ErrorKind::Protocol.into())
+            }
+            _ => Ok(body.slice(begin..begin + length)),
+        }
     }
 
     /// The answer of any other request.

@@ -133,6 +133,26 @@ impl Samba {
         let _ = server.wait();
     }
 
+    /// The server falls silent with all its connections open, or goes on.
+    pub fn freeze(&self, is_frozen: bool) {
+        let group = Pid::from_child(self.server.as_ref().expect("it runs"));
+        let signal = if is_frozen { Signal::STOP } else { Signal::CONT };
+        kill_process_group(group, signal).unwrap();
+    }
+
+    /// Connections of clients that stand.
+    pub fn connections(&self) -> usize {
+        const ESTABLISHED: &str = "01";
+        let port = format!(":{:04X}", self.port);
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let is_one = |line: &&str| {
+            let mut words = line.split_whitespace().skip(1);
+            words.next().is_some_and(|local| local.ends_with(&port))
+                && words.nth(1) == Some(ESTABLISHED)
+        };
+        table.lines().filter(is_one).count()
+    }
+
     /// What the server wrote down.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
@@ -168,13 +188,19 @@ impl Samba {
 
     /// The same where it may be refused.
     pub fn tries(&self, share: &str, commands: &str) -> Result<String, String> {
+        self.client(share, "encrypt", commands)
+    }
+
+    /// The same by a client that only signs ("sign") or encrypts ("encrypt").
+    pub fn client(&self, share: &str, how: &str, commands: &str) -> Result<String, String> {
         let done = Command::new("smbclient")
             .arg(format!("//127.0.0.1/{share}"))
             .args(["--port", &self.port.to_string(), "--authentication-file"])
             .arg(self.login_file())
             .arg("--configfile")
             .arg(self.dir.path().join("smb.conf"))
-            .args(["--client-protection=encrypt", "--max-protocol=SMB3", "--command", commands])
+            .arg(format!("--client-protection={how}"))
+            .args(["--max-protocol=SMB3", "--command", commands])
             .current_dir(self.dir.path())
             .output()
             .unwrap();

@@ -7,7 +7,7 @@ use covefs_remote::{ErrorKind, Remote};
 use smb2::client::connection::Connection;
 use smb2::client::session::Session;
 use smb2::client::tree::Tree;
-use smb2::msg::change_notify::{ChangeNotifyRequest, SMB2_WATCH_TREE};
+use smb2::msg::change_notify::{ChangeNotifyRequest, ChangeNotifyResponse, SMB2_WATCH_TREE};
 use smb2::msg::create::{
     CreateDisposition, CreateRequest, CreateResponse, ImpersonationLevel, ShareAccess,
 };
@@ -243,6 +243,9 @@ async fn more_changes_than_a_notification_holds_are_told_as_an_overflow() {
     let (first, ()) =
         tokio::join!(async { raw.ask(Command::ChangeNotify, &watch(64 << 10)).await.0 }, changes);
     assert_eq!(first, NtStatus::SUCCESS);
-    let (status, _) = raw.ask(Command::ChangeNotify, &watch(100)).await;
+    let (status, body) = raw.ask(Command::ChangeNotify, &watch(100)).await;
     assert_eq!(status, NtStatus::NOTIFY_ENUM_DIR);
+    // Read as any other answer it says nothing, which is told as "some were missed" (X7).
+    let answer = ChangeNotifyResponse::unpack(&mut ReadCursor::new(&body)).unwrap();
+    assert!(answer.output_data.is_empty());
 }
