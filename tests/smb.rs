@@ -85,8 +85,13 @@ fn files_are_browsed_read_once_and_then_from_here() {
         let (small, big) = (pattern(1, 70_000), pattern(2, 9 << 20));
         let disk = site.server.disk(share);
         fs::create_dir_all(disk.join("dir/sub")).unwrap();
-        fs::write(disk.join("dir/sub/small"), &small).unwrap();
-        fs::write(disk.join("big"), &big).unwrap();
+        for (name, bytes) in [("dir/sub/small", &small), ("big", &big)] {
+            fs::write(disk.join(name), bytes).unwrap();
+            // What was written a moment ago is asked for once more (S5).
+            let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+            let file = fs::File::options().write(true).open(disk.join(name)).unwrap();
+            file.set_modified(hour_ago).unwrap();
+        }
         site.drive.start();
         let names = fs::read_dir(&site.drive.mnt).unwrap();
         let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();

@@ -95,7 +95,9 @@ impl Work<'_> {
 
     fn create(&mut self, path: &Path) -> io::Result<()> {
         let line = self.line();
-        File::options().write(true).create_new(true).open(path)?.write_all(line.as_bytes())?;
+        // To the end: between the two somebody else may have appended to the new file.
+        let made = File::options().append(true).create_new(true).open(path);
+        made?.write_all(line.as_bytes())?;
         self.acknowledged.insert(line);
         Ok(())
     }

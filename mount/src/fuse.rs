@@ -31,14 +31,14 @@ use std::time::SystemTime;
 
 /// Asked of the kernel where it knows them. Not asked, with the reason: POSIX_LOCKS, FLOCK_LOCKS
 /// (locks stay this host's), WRITEBACK_CACHE (its sizes and times would win over the share's),
-/// CACHE_SYMLINKS (no timeout bounds it), AUTO_INVAL_DATA (we invalidate, K2), DONT_MASK,
+/// CACHE_SYMLINKS (no timeout bounds it), AUTO_INVAL_DATA (we invalidate, K2), EXPLICIT_INVAL_DATA (a size
+/// that it is told before our notice arrives would show zeros behind the old end), DONT_MASK,
 /// OVER_IO_URING (fuser has no rings: every call would hang), ATOMIC_O_TRUNC (a program that runs
 /// would be emptied before the kernel says ETXTBSY).
-const CAPABILITIES: [InitFlags; 5] = [
+const CAPABILITIES: [InitFlags; 4] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_EXPLICIT_INVAL_DATA,
     // Else it asks for security.capability before each write. Set-id bits are ours to take away then.
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
