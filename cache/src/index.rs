@@ -23,6 +23,7 @@ pub use memory::MemoryIndex;
 mod tests;
 
 use crate::error::Result;
+use std::ops::Bound;
 
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
@@ -62,6 +63,14 @@ impl Op {
         match self {
             Op::Put(tree, _, _) | Op::Delete(tree, _) => *tree,
         }
+    }
+}
+
+/// Where a scan begins; see `Index::scan`.
+fn begin<'a>(prefix: &'a [u8], after: Option<&'a [u8]>) -> Bound<&'a [u8]> {
+    match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
     }
 }
 

@@ -8,7 +8,7 @@
 //! lock was held for all of them. What waits is handed on as one batch, so that a crash still
 //! keeps a beginning of the calls; it loses the last `DELAY` of them more.
 
-use super::{Index, Op, Pair, Tree};
+use super::{Index, Op, Pair, Tree, begin};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -79,10 +79,7 @@ impl Layer {
         after: Option<&[u8]>,
         last: Option<&'a [u8]>,
     ) -> impl Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> {
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded((tree, after.to_vec())),
-            _ => Bound::Included((tree, prefix.to_vec())),
-        };
+        let from = begin(prefix, after).map(|key| (tree, key.to_vec()));
         let found = self.changes.range((from, Bound::Unbounded));
         let found = found.map(|((tree, key), value)| (*tree, key, value));
         found

@@ -1,6 +1,6 @@
 //! An index in memory: the test double, and what a disk without an index folder gets.
 
-use super::{Index, Op, Pair, Tree};
+use super::{Index, Op, Pair, Tree, begin};
 use crate::error::Result;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -76,11 +76,7 @@ impl Index for MemoryIndex {
     ) -> Result<Vec<Pair>> {
         let state = self.state();
         let Some(tree) = state.trees.get(&tree) else { return Ok(Vec::new()) };
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let found = tree.range::<[u8], _>((from, Bound::Unbounded));
+        let found = tree.range::<[u8], _>((begin(prefix, after), Bound::Unbounded));
         let found = found.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
         Ok(found.map(|(key, value)| (key.clone(), value.clone())).collect())
     }

@@ -4,7 +4,7 @@
 //! So every call runs under `catch_unwind`; the first error or panic latches the index and marks
 //! its folder, and the next start sets the folder aside and begins a fresh one.
 
-use super::{Index, Op, Pair, Tree};
+use super::{Index, Op, Pair, Tree, begin};
 use crate::disk::{mark_damaged, open_or_set_aside, sync_folder};
 use crate::error::{Error, ErrorKind, Result};
 use sled::{Batch, Db};
@@ -182,13 +182,11 @@ impl Index for SledIndex {
         limit: usize,
     ) -> Result<Vec<Pair>> {
         let prefix = key_in(tree, prefix);
-        let from = match after.map(|after| key_in(tree, after)) {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix.clone()),
-        };
+        let after = after.map(|after| key_in(tree, after));
+        let from = begin(&prefix, after.as_deref());
         self.guard("scan the index", |open| {
             let mut found = Vec::new();
-            for pair in open.all.range((from, Bound::Unbounded)).take(limit) {
+            for pair in open.all.range::<&[u8], _>((from, Bound::Unbounded)).take(limit) {
                 let (key, value) = pair?;
                 if !key.starts_with(&prefix) {
                     break;
