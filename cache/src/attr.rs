@@ -116,7 +116,7 @@ pub struct Opened {
     pub fh: Fh,
     /// Whether pages that the kernel has of it are still true.
     pub keep_cache: bool,
-    /// Whether closing it can tell of nothing: it was opened to read.
+    /// Whether closing it waits for nothing and so can tell of nothing.
     pub no_flush: bool,
 }
 

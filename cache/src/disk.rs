@@ -45,6 +45,8 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Whether there is a file of that name.
     fn exists(&self, path: &str) -> io::Result<bool>;
+    /// Bytes the disk keeps for the file of that name, without opening it.
+    fn allocated(&self, path: &str) -> io::Result<u64>;
     /// The files of a directory, in no order; with `recursive` those below it too. A directory that
     /// is missing has none.
     fn list(&self, dir: &str, recursive: bool) -> io::Result<Vec<Listed>>;

@@ -40,8 +40,7 @@ impl Files {
 
     /// Bytes that a content not in use takes on the disk.
     pub(crate) fn allocated(&self, disk: &dyn Disk, id: ContentId) -> u64 {
-        let data = disk.open(&data_path(id), false);
-        data.and_then(|data| data.allocated()).unwrap_or(0)
+        disk.allocated(&data_path(id)).unwrap_or(0)
     }
 }
 

@@ -300,7 +300,19 @@ impl Vfs {
     pub(crate) fn changed(
         &self,
         tree: &mut Tree,
+        nodes: Vec<Node>,
+        extra: Vec<Record>,
+        freeing: bool,
+    ) -> Result<()> {
+        self.changed_in(tree, nodes, Vec::new(), extra, freeing)
+    }
+
+    /// The same with the directories that names appear in or go from, in one frame (J2).
+    fn changed_in(
+        &self,
+        tree: &mut Tree,
         mut nodes: Vec<Node>,
+        dirs: Vec<Node>,
         extra: Vec<Record>,
         freeing: bool,
     ) -> Result<()> {
@@ -312,8 +324,10 @@ impl Vfs {
             }
             node.change = change;
         }
+        let changed = nodes.len();
+        nodes.extend(dirs.into_iter().map(|dir| self.touched_dir(dir)));
         self.commit(tree, &nodes, extra, freeing)?;
-        for node in nodes.iter().filter(|node| node.is_dirty()) {
+        for node in nodes[..changed].iter().filter(|node| node.is_dirty()) {
             self.sync.poke(node.ino);
         }
         Ok(())
@@ -423,9 +437,7 @@ impl Vfs {
         }
         self.check_place(&mut tree, parent, name, None)?;
         let node = make(self, &dir)?;
-        let dir = self.touched_dir(dir);
-        self.changed(&mut tree, vec![node.clone()], Vec::new(), false)?;
-        self.commit(&mut tree, &[dir], Vec::new(), false)?;
+        self.changed_in(&mut tree, vec![node.clone()], vec![dir], Vec::new(), false)?;
         Ok(Step::Done(Entry { attr: self.attr(&node), ttl: self.config.freshness }))
     }
 
@@ -462,9 +474,8 @@ impl Vfs {
                         size: 0,
                         mtime: node.mtime,
                     };
-                    self.changed(&mut tree, vec![node.clone()], vec![touched], false)?;
-                    let dir = self.touched_dir(dir);
-                    self.commit(&mut tree, &[dir], Vec::new(), false)?;
+                    let (nodes, dirs) = (vec![node.clone()], vec![dir]);
+                    self.changed_in(&mut tree, nodes, dirs, vec![touched], false)?;
                     // Nothing may have to wait from here on: asked again, the name would exist.
                     let pinned = self.keep_loaded(&mut tree, node.clone())?;
                     let attr = self.attr(&node);
@@ -524,7 +535,8 @@ impl Vfs {
         }
         let reading = Default::default();
         let handle = FileHandle { file, mode: how, reading };
-        Opened { fh: self.handles.add_file(handle), keep_cache, no_flush: !how.write }
+        let no_flush = !how.write || !self.config.sync_share;
+        Opened { fh: self.handles.add_file(handle), keep_cache, no_flush }
     }
 
     /// Removes a file or symlink; open ones live until they are closed.
@@ -539,8 +551,7 @@ impl Vfs {
             return Err(Error::new(ErrorKind::IsADirectory, "remove a file"));
         }
         let (node, records) = self.without_place(node);
-        self.changed(&mut tree, vec![node.clone()], records, true)?;
-        self.commit(&mut tree, &[self.touched_dir(dir)], Vec::new(), true)?;
+        self.changed_in(&mut tree, vec![node.clone()], vec![dir], records, true)?;
         drop(tree);
         self.dropped(&node);
         Ok(Step::Done(()))
@@ -562,8 +573,7 @@ impl Vfs {
             return Err(Error::new(ErrorKind::NotEmpty, "remove a directory"));
         }
         let (node, records) = self.without_place(node);
-        self.changed(&mut tree, vec![node], records, true)?;
-        self.commit(&mut tree, &[self.touched_dir(dir)], Vec::new(), true)?;
+        self.changed_in(&mut tree, vec![node], vec![dir], records, true)?;
         Ok(Step::Done(()))
     }
 
@@ -659,12 +669,11 @@ impl Vfs {
             }
             (None, _) => {}
         }
-        self.changed(&mut tree, nodes, records, false)?;
-        let mut dirs = vec![self.touched_dir(from_dir)];
+        let mut dirs = vec![from_dir];
         if new_parent != parent {
-            dirs.push(self.touched_dir(to_dir));
+            dirs.push(to_dir);
         }
-        self.commit(&mut tree, &dirs, Vec::new(), false)?;
+        self.changed_in(&mut tree, nodes, dirs, records, false)?;
         drop(tree);
         if let Some(gone) = gone {
             self.dropped(&gone);

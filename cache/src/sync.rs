@@ -51,6 +51,9 @@ struct Queue {
     /// Who waits for whom, both ways.
     waiters: BTreeMap<Ino, BTreeSet<Ino>>,
     waits_for: BTreeMap<Ino, Ino>,
+    /// Until when the task that starts the workers sleeps: what is due later need not wake it. A
+    /// change at a time would, thousands in a second, for a step that is due in seconds.
+    sleeps_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -118,8 +121,11 @@ impl Sync {
         // Pokes do not put it off for ever.
         let at = (now + debounce).min(first + debounce * 10);
         queue.put(ino, at, false);
+        let wakes = queue.sleeps_until.is_none_or(|until| at < until);
         drop(queue);
-        self.wake.notify_one();
+        if wakes {
+            self.wake.notify_one();
+        }
     }
 
     /// Somebody waits for it: it goes now.

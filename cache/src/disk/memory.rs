@@ -168,6 +168,13 @@ impl Disk for MemoryDisk {
         Ok(state.names.contains_key(path))
     }
 
+    fn allocated(&self, path: &str) -> io::Result<u64> {
+        let mut state = self.state();
+        state.enter(None)?;
+        let id = state.find(path)?;
+        Ok(state.files[&id].allocated())
+    }
+
     fn list(&self, dir: &str, recursive: bool) -> io::Result<Vec<Listed>> {
         let mut state = self.state();
         state.enter(None)?;

@@ -57,11 +57,11 @@ impl Disk for RealDisk {
     fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path(path);
         let mut options = OpenOptions::new();
-        options.read(true).write(true).mode(0o600);
+        options.read(true).write(true).create(create).truncate(false).mode(0o600);
         let file = match options.open(&path) {
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
                 make_dirs(parent(&path))?;
-                options.create(true).truncate(false).open(&path)?
+                options.open(&path)?
             }
             other => other?,
         };
@@ -80,6 +80,10 @@ impl Disk for RealDisk {
 
     fn exists(&self, path: &str) -> io::Result<bool> {
         self.path(path).try_exists()
+    }
+
+    fn allocated(&self, path: &str) -> io::Result<u64> {
+        Ok(fs::symlink_metadata(self.path(path))?.blocks() * 512)
     }
 
     fn list(&self, dir: &str, recursive: bool) -> io::Result<Vec<Listed>> {

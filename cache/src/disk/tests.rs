@@ -60,6 +60,8 @@ fn names_are_made_listed_renamed_and_removed() {
         let paths: Vec<_> = listed.iter().map(|file| (&*file.path, file.len)).collect();
         assert_eq!(paths, [("ab/cd", 5000), ("e", 0)]);
         assert_eq!(listed[0].allocated, 2 * PAGE);
+        assert_eq!(disk.allocated("data/ab/cd").unwrap(), 2 * PAGE);
+        assert_eq!(disk.allocated("data/x").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(disk.list("data", false).unwrap().len(), 1);
         disk.rename("data/ab/cd", "recovered/cd").unwrap();
         assert!(!disk.exists("data/ab/cd").unwrap() && disk.exists("recovered/cd").unwrap());

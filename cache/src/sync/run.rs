@@ -39,9 +39,14 @@ impl Vfs {
                 let vfs = self.arc();
                 workers.spawn(async move { vfs.work(ino, urgent).await });
             }
-            let next = self.sync.lock().next().filter(|_| workers.len() < limits::UPLOADS);
-            let far = Instant::now() + limits::RETRY_LAST;
-            let next = if self.reach.is_online() { next.unwrap_or(far) } else { far };
+            let next = {
+                let mut queue = self.sync.lock();
+                let can_start = workers.len() < limits::UPLOADS && self.reach.is_online();
+                let due = queue.next().filter(|_| can_start);
+                let next = due.unwrap_or_else(|| Instant::now() + limits::RETRY_LAST);
+                queue.sleeps_until = Some(next);
+                next
+            };
             tokio::select! {
                 biased;
                 () = &mut wake => {}

@@ -21,7 +21,9 @@ fn files_that_are_opened_in_order_are_fetched_ahead_many_at_a_time() {
     let rig = with_files();
     let gate = Gate::new();
     let stall = Fault::Stall { bytes: 0, gate: gate.clone() };
-    rig.remote.inject(Rule::new("read", stall).skip(3));
+    // A guess may overtake the read that it was made for.
+    let first: Vec<_> = (0..3).map(|n| path(&numbered(n))).collect();
+    rig.remote.inject(Rule::new("read", stall).when(move |path| !first.contains(path)));
     // The third one proves the order.
     (0..3).for_each(|n| drop(rig.read(&numbered(n)).unwrap()));
     rig.wait(gate.arrived(8));
