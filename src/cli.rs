@@ -95,14 +95,18 @@ pub(crate) enum Command {
         /// The new limit, like 20GiB
         size: String,
     },
-    /// Verify a cache directory that is not mounted
+    /// Verify a cache: its bytes against their checksums, its journal against both
     Check {
-        /// The cache directory
+        /// A cache directory that is not mounted; with --scrub a mountpoint
         #[arg(value_hint = ValueHint::DirPath)]
-        cache_dir: PathBuf,
+        path: PathBuf,
         /// Drop what is wrong and can be fetched again; never an edit that is not uploaded
         #[arg(long)]
         repair: bool,
+        /// Verify the bytes that a mounted drive has cached, while it is in use; what is wrong is
+        /// fetched again
+        #[arg(long, conflicts_with = "repair")]
+        scrub: bool,
     },
     /// List the snapshots of an Azure share; each line can be mounted, read-only
     Snapshots {
@@ -330,6 +334,7 @@ mod tests {
             "covefs why a",
             "covefs resize /m 20GiB",
             "covefs check /c --repair",
+            "covefs check /m --scrub",
             "covefs snapshots azfiles://acme/docs --credentials f",
             "covefs demo --check",
             "covefs completions bash",

@@ -7,7 +7,9 @@
 
 use crate::registry::Note;
 use anyhow::{Context, Result};
-use covefs_cache::{ConflictRecord, ConnectionStatus, Error, ErrorKind, Progress, Status, Vfs};
+use covefs_cache::{
+    CheckReport, ConflictRecord, ConnectionStatus, Error, ErrorKind, Progress, Status, Vfs,
+};
 use covefs_remote::RemotePath;
 use covefs_remote::smb::{SmbRemote, Spoken};
 use serde::{Deserialize, Serialize};
@@ -49,6 +51,7 @@ pub(crate) enum Request {
     Unpin { path: RemotePath },
     Why { path: RemotePath },
     Resize { limit_bytes: u64 },
+    Scrub,
 }
 
 /// One line of an answer; all but the first two are final.
@@ -62,6 +65,7 @@ pub(crate) enum Answer {
     Conflicts(Vec<ConflictRecord>),
     Lines(Vec<String>),
     Count(u64),
+    Checked(CheckReport),
     Done,
     /// `offline`: the share could not be reached.
     Failed {
@@ -243,6 +247,7 @@ impl Server {
             Request::Pin { path } => vfs.pin(path).await.map(|()| Answer::Done),
             Request::Unpin { path } => vfs.unpin(path).await.map(|()| Answer::Done),
             Request::Why { path } => vfs.why(path).await.map(Answer::Lines),
+            Request::Scrub => vfs.scrub(report).await.map(Answer::Checked),
             Request::Resize { limit_bytes } => {
                 let resized = vfs.resize(*limit_bytes).await;
                 resized.map(|()| self.keep_limit(*limit_bytes))

@@ -1,4 +1,4 @@
-//! Commands about a whole drive: unmount, sync, conflicts, resize; and `check` of a cache.
+//! Commands about a whole drive: unmount, sync, conflicts, resize, scrub; and `check` of a cache.
 
 use crate::client::{self, Drive, Found, Refused};
 use crate::control::{Answer, Request};
@@ -12,7 +12,7 @@ use crate::status;
 use crate::text::{count, escaped, escaped_bytes, say};
 use crate::user::User;
 use anyhow::{Context, Result, bail};
-use covefs_cache::ConflictRecord;
+use covefs_cache::{CheckReport, ConflictRecord};
 use covefs_mount::Detach;
 use covefs_remote::RemotePath;
 use serde_json::{Value, json};
@@ -261,9 +261,42 @@ fn conflict_text(conflict: &ConflictRecord) -> String {
 pub(crate) fn check(cache_dir: &Path, repair: bool) -> Result<()> {
     let shown = cache_dir.display();
     if !place::is_cache(cache_dir) {
+        if is_mounted(cache_dir).unwrap_or(false) {
+            bail!("{shown} is a mounted drive: `covefs check --scrub {shown}` verifies it");
+        }
         bail!("{shown} is no cache directory; `covefs status` shows where a drive's cache is");
     }
     let report = covefs_cache::check(cache_dir, repair)?;
+    show_report(&report);
+    if report.problems.is_empty() || (repair && report.repaired.len() >= report.problems.len()) {
+        return Ok(());
+    }
+    if !repair {
+        bail!("{shown} has problems; `covefs check {shown} --repair` mends what it can");
+    }
+    Err(Silent.into())
+}
+
+/// `covefs check --scrub`.
+pub(crate) fn scrub(mountpoint: &Path) -> Result<()> {
+    if place::is_cache(mountpoint) {
+        let shown = mountpoint.display();
+        bail!("{shown} is a cache directory: name the mountpoint, or leave --scrub out");
+    }
+    let drive = client::drive(mountpoint)?;
+    let mut bar = Bar::new("verifying", false);
+    let answer = client::ask(&drive, &Request::Scrub, &mut |now| bar.show(now));
+    bar.finish();
+    match answer? {
+        Answer::Checked(report) => {
+            show_report(&report);
+            Ok(())
+        }
+        _ => bail!("the covefs of {} is of another version", drive.mountpoint.display()),
+    }
+}
+
+fn show_report(report: &CheckReport) {
     for line in report.problems.iter().chain(&report.repaired) {
         say!("{}", escaped(line));
     }
@@ -274,13 +307,6 @@ pub(crate) fn check(cache_dir: &Path, repair: bool) -> Result<()> {
         count(report.problems.len() as u64, "problem"),
         report.repaired.len()
     );
-    if report.problems.is_empty() || (repair && report.repaired.len() >= report.problems.len()) {
-        return Ok(());
-    }
-    if !repair {
-        bail!("{shown} has problems; `covefs check {shown} --repair` mends what it can");
-    }
-    Err(Silent.into())
 }
 
 /// Whether a drive is mounted there; the demo asks.

@@ -80,7 +80,8 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
         Command::Unpin(paths) => paths::run(Verb::Unpin, &paths.paths)?,
         Command::Why { path } => paths::run(Verb::Why, &[path])?,
         Command::Resize { mountpoint, size } => drive::resize(&mountpoint, &size)?,
-        Command::Check { cache_dir, repair } => drive::check(&cache_dir, repair)?,
+        Command::Check { path, scrub: true, .. } => drive::scrub(&path)?,
+        Command::Check { path, repair, .. } => drive::check(&path, repair)?,
         Command::Snapshots { share, credentials } => {
             azure::snapshots(&share, credentials.as_deref())?
         }

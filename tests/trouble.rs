@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -100,6 +100,72 @@ fn a_copied_cache_is_another_site() {
     }
     drive.drain_and_wipe();
     other.drain_and_wipe();
+}
+
+/// rule D1: a bad disk changes bytes of the cache. A mounted drive finds them and fetches them again,
+/// while it is read and written to; an unmounted cache is mended by `check --repair`.
+#[test]
+fn bytes_that_rot_are_noticed_and_fetched_again() {
+    let mut drive = Drive::mounted("rotten", &["--debounce", "200ms"]);
+    drive.allow("is not what was stored");
+    let (theirs, ours) = (pattern(1, 6_000_000), pattern(2, 700_000));
+    fs::write(drive.share.join("theirs"), &theirs).unwrap();
+    until("their file shows", FRESH, || drive.mnt.join("theirs").exists());
+    assert_eq!(fs::read(drive.mnt.join("theirs")).unwrap(), theirs);
+    fs::write(drive.mnt.join("ours"), &ours).unwrap();
+    drive.sync();
+    let rot = |cache: &Path| {
+        for (len, at) in [(theirs.len(), 5_000_000), (ours.len(), 650_000)] {
+            let mut dirs = read_files(&cache.join("data"));
+            dirs.retain(|file| fs::metadata(file).unwrap().len() == len as u64);
+            let file = fs::File::options().read(true).write(true).open(&dirs[0]).unwrap();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[!byte[0]], at).unwrap();
+        }
+    };
+    rot(&drive.cache);
+    let writer = std::thread::spawn({
+        let dir = drive.mnt.clone();
+        move || {
+            for round in 0..50 {
+                fs::write(dir.join(format!("new-{}", round % 5)), pattern(round, 200_000)).unwrap();
+            }
+        }
+    });
+    let said = drive.covefs("check", &["--scrub"]);
+    assert!(said.contains("2 problems found, 2 repaired"), "{said}");
+    writer.join().unwrap();
+    assert_eq!(fs::read(drive.mnt.join("theirs")).unwrap(), theirs);
+    assert_eq!(fs::read(drive.mnt.join("ours")).unwrap(), ours);
+    drive.sync();
+    let said = drive.covefs("check", &["--scrub"]);
+    assert!(said.contains("7 files looked at") && said.contains("0 problems found"), "{said}");
+    drive.unmount();
+
+    rot(&drive.cache);
+    let check = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_covefs"));
+        run(command.arg("check").arg(&drive.cache).args(args), PROGRAM)
+    };
+    assert_eq!(check(&[]).status.code(), Some(1));
+    assert_eq!(check(&["--repair"]).status.code(), Some(0));
+    drive.start();
+    assert_eq!(fs::read(drive.mnt.join("theirs")).unwrap(), theirs);
+    assert_eq!(fs::read(drive.mnt.join("ours")).unwrap(), ours);
+    drive.drain_and_wipe();
+}
+
+/// All files below a directory.
+fn read_files(dir: &Path) -> Vec<PathBuf> {
+    let (mut files, mut dirs) = (Vec::new(), vec![dir.to_path_buf()]);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { dirs.push(path) } else { files.push(path) }
+        }
+    }
+    files
 }
 
 /// The clock goes back two days, and a month ahead, under a drive in use.

@@ -175,6 +175,12 @@ impl Vfs {
         self.evict_batch(vec![(file, extents)])
     }
 
+    /// Drops the clean bytes of these extents of a content.
+    pub(crate) fn drop_extents(&self, id: ContentId, extents: Vec<u32>) -> Result<u64> {
+        let _one = self.evicting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.evict_batch(vec![(self.load(id)?, extents)])
+    }
+
     /// The files at or below a path of the mount, as far as they are known here.
     pub(crate) fn files_below(&self, path: &RemotePath) -> Result<Vec<(Ino, Option<ContentId>)>> {
         let top = self

@@ -201,6 +201,7 @@ impl Content {
     fn take_zeros(&mut self, size: u64) {
         if size > self.size {
             let gap = self.size..size;
+            self.crcs.remove(&(self.size / limits::BLOCK));
             self.present.insert(gap.clone());
             self.dirty.insert(gap.clone());
             self.zeros.insert(gap);
@@ -634,11 +635,13 @@ impl File {
         }
         let data = self.data_for_write()?;
         content.unsynced = true;
+        // A block in the middle of which the base ends, and ours goes on, has no checksum.
+        let end = if content.base_end == content.size { content.size } else { u64::MAX };
         for gap in gaps {
             let part = &bytes[(gap.start - offset) as usize..(gap.end - offset) as usize];
             data.write_at(part, gap.start).map_err(|e| Error::disk("store fetched bytes", e))?;
             content.present.insert(gap.clone());
-            note_crcs(&mut content.crcs, &gap, part, content.base_end);
+            note_crcs(&mut content.crcs, &gap, part, end);
         }
         content.unindexed = true;
         self.recount(content, space);
@@ -715,12 +718,17 @@ fn log_freeing(content: &Content, journal: &Journal, records: &[Record]) -> Resu
     if content.orphan { Ok(()) } else { journal.append_freeing(records) }
 }
 
-/// Notes the checksums of the blocks that `bytes` fills whole; the base's last one may be short.
-fn note_crcs(crcs: &mut BTreeMap<u64, u32>, range: &Range<u64>, bytes: &[u8], base_end: u64) {
+/// Notes the checksums of the blocks that `bytes` fills whole; the last one may be short.
+pub(crate) fn note_crcs(
+    crcs: &mut BTreeMap<u64, u32>,
+    range: &Range<u64>,
+    bytes: &[u8],
+    size: u64,
+) {
     let mut block = range.start.div_ceil(limits::BLOCK);
     while block * limits::BLOCK < range.end {
         let start = block * limits::BLOCK;
-        let end = (start + limits::BLOCK).min(base_end);
+        let end = (start + limits::BLOCK).min(size);
         if end > range.end {
             break;
         }

@@ -42,6 +42,7 @@ mod node;
 mod paths;
 mod ranges;
 mod readahead;
+mod scrub;
 mod settle;
 mod space;
 mod start;

@@ -126,7 +126,7 @@ pub struct CacheSummary {
 }
 
 /// What `covefs check` found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CheckReport {
     /// Data files looked at.
     pub files: u64,

@@ -517,6 +517,14 @@ impl World {
         self.say("sync".to_owned());
         self.rig.sync();
         self.compare_share();
+        self.scrub();
+    }
+
+    /// Nothing rots here: every checksum of what was fetched and sent is that of its bytes (D1).
+    fn scrub(&self) -> u64 {
+        let report = self.rig.wait(self.rig.vfs().scrub(&|_| ())).unwrap();
+        assert_eq!(report.problems, [""; 0]);
+        report.checked_bytes
     }
 
     fn restart(&mut self) {
@@ -633,6 +641,7 @@ fn round(seed: u64, steps: u64) {
         world.rig.sync();
         world.compare_share();
         world.check_all();
+        assert!(world.scrub() > 0, "checksums of nothing");
     });
     if let Err(panic) = std::panic::catch_unwind(run) {
         let last = world.log.len().saturating_sub(40);

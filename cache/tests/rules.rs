@@ -14,6 +14,8 @@ mod harness;
 mod quiet;
 #[path = "rules/reading.rs"]
 mod reading;
+#[path = "rules/scrub.rs"]
+mod scrub;
 #[path = "rules/sent.rs"]
 mod sent;
 

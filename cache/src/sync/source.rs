@@ -52,6 +52,8 @@ impl Upload {
             ranges.union_with(&std::mem::take(&mut content.older));
             content.next_generation();
             content.frozen = Some(ranges);
+            // All of it is read, and summed, anew.
+            content.crcs.clear();
             break (content.size, content.zeros.missing(&(0..content.size)));
         };
         let state = Mutex::new(Sending { rounds: 0, sent_size: size, settled: None });
@@ -169,6 +171,7 @@ impl Source for Upload {
         })?;
         // Cut meanwhile: the next round says so, until then zeros keep the place.
         bytes.resize(len as usize, 0);
+        self.file.note_sent(range.start, &bytes);
         Ok(bytes.into())
     }
 

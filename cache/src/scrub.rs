@@ -1,0 +1,139 @@
+//! Verifying cached bytes against their checksums: of contents in use, beside their readers and
+//! writers, and the checksums themselves (D1).
+//!
+//! What rotted on the local disk goes with its extent, as eviction drops it, and is fetched again.
+//! What the share does not have has no checksum and is never touched.
+
+use crate::attr::{ContentId, Ino, Notice};
+use crate::error::{Error, Result};
+use crate::fetch::Reader;
+use crate::file::{Content, File, note_crcs};
+use crate::limits;
+use crate::start::CheckReport;
+use crate::status::Progress;
+use crate::vfs::Vfs;
+use covefs_remote::RemotePath;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// What was found of one content.
+#[derive(Default)]
+struct Found {
+    checked_bytes: u64,
+    rotten: Vec<Range<u64>>,
+}
+
+impl Vfs {
+    /// Compares what is cached of every file with its checksums; what is wrong is dropped and
+    /// fetched again, at once if the share can be reached. `progress` counts files.
+    pub async fn scrub(&self, progress: &(dyn Fn(Progress) + Send + Sync)) -> Result<CheckReport> {
+        self.until_ready().await;
+        let files = self.on_disk(|vfs| vfs.files_below(&RemotePath::root())).await??;
+        let mut report = CheckReport::default();
+        let total = files.len() as u64;
+        for (done, (ino, content)) in files.into_iter().enumerate() {
+            progress(Progress { done: done as u64, total });
+            let Some(id) = content else { continue };
+            let found = self.on_disk(move |vfs| vfs.scrub_content(id)).await??;
+            report.files += u64::from(found.checked_bytes > 0);
+            report.checked_bytes += found.checked_bytes;
+            if !found.rotten.is_empty() {
+                self.heal(ino, id, &found.rotten, &mut report).await?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Drops the rotten blocks of a content, tells of them, and fetches them.
+    async fn heal(
+        &self,
+        ino: Ino,
+        id: ContentId,
+        rotten: &[Range<u64>],
+        report: &mut CheckReport,
+    ) -> Result<()> {
+        let extents: Vec<u32> = {
+            let mut extents: Vec<u32> =
+                rotten.iter().map(|range| (range.start / limits::EXTENT) as u32).collect();
+            extents.dedup();
+            extents
+        };
+        self.on_disk(move |vfs| vfs.drop_extents(id, extents)).await??;
+        // What the kernel read of it may be as rotten.
+        self.notify(Notice::Inode(ino));
+        let shown = self.tree().path(ino)?.unwrap_or_default().to_string();
+        for range in rotten {
+            let problem = format!("{shown}: the block at {} is not what was stored", range.start);
+            tracing::error!("{problem}; it is fetched again");
+            report.problems.push(problem);
+        }
+        let file = {
+            let mut tree = self.tree();
+            match tree.get(ino)?.filter(|node| node.content == Some(id)) {
+                Some(node) => self.keep_loaded(&mut tree, node)?,
+                None => return Ok(()),
+            }
+        };
+        for range in rotten {
+            let len = range.end - range.start;
+            let fetched = self.read_content(&file.file, range.start, len, Reader::User).await;
+            report.repaired.push(match fetched {
+                Ok(_) => format!("{shown}: the block at {} was fetched again", range.start),
+                Err(error) => format!("{shown}: dropped, and fetched when it is read ({error})"),
+            });
+        }
+        Ok(())
+    }
+
+    fn scrub_content(&self, id: ContentId) -> Result<Found> {
+        let file = self.load(id)?;
+        let blocks: Vec<u64> = file.lock().crcs.keys().copied().collect();
+        let mut found = Found::default();
+        let mut bytes = vec![0; limits::BLOCK as usize];
+        for block in blocks {
+            // It may have been written over, evicted or fetched anew since.
+            let content = file.lock();
+            let Some((range, crc)) = checkable(&content, block) else { continue };
+            let Some(data) = file.data(false)? else { break };
+            let part = &mut bytes[..(range.end - range.start) as usize];
+            let read = data.read_at(part, range.start);
+            drop(content);
+            let read = read.map_err(|error| Error::disk("read a data file", error))?;
+            found.checked_bytes += read as u64;
+            if read < part.len() || crc32fast::hash(part) != crc {
+                found.rotten.push(range);
+            }
+        }
+        self.unload_if_idle(&file);
+        Ok(found)
+    }
+}
+
+/// A block that is as the share has it and whole here, with its checksum.
+fn checkable(content: &Content, block: u64) -> Option<(Range<u64>, u32)> {
+    let crc = *content.crcs.get(&block)?;
+    let start = block * limits::BLOCK;
+    let range = start..(start + limits::BLOCK).min(content.size);
+    let is_here = !range.is_empty() && content.present.contains(&range);
+    let is_ours = content.has_dirty(&range) || content.zeros.overlaps(&range);
+    (is_here && !is_ours && !content.latched).then_some((range, crc))
+}
+
+impl File {
+    /// What an upload read is what the share will have: its checksums count, but for what was
+    /// written over since the upload froze it.
+    pub(crate) fn note_sent(&self, offset: u64, bytes: &[u8]) {
+        let size = self.lock().size;
+        let mut sums = BTreeMap::new();
+        note_crcs(&mut sums, &(offset..offset + bytes.len() as u64), bytes, size);
+        let mut content = self.lock();
+        sums.retain(|block, _| {
+            let start = block * limits::BLOCK;
+            let range = start..(start + limits::BLOCK).min(size);
+            content.size == size
+                && content.present.contains(&range)
+                && !content.dirty.overlaps(&range)
+        });
+        content.crcs.extend(sums);
+    }
+}
