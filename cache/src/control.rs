@@ -3,6 +3,7 @@
 use crate::attr::{ContentId, Ino};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::Reader;
+use crate::index::Tree as Table;
 use crate::journal::{ConflictRecord, Record};
 use crate::limits;
 use crate::node::Node;
@@ -28,6 +29,12 @@ impl Vfs {
         let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest.seconds).max(0) as u64);
         let counters = self.remote.counters();
         let mut messages = self.messages();
+        // Both answer nothing but errors from then on.
+        if self.journal.has_failed() || self.index.get(Table::Meta, &[]).is_err() {
+            let what = "the disk of the cache failed, the log says how: nothing can be changed any more; what was \
+                        saved is kept; unmount, and mount the share again";
+            messages.push(what.to_owned());
+        }
         if let Some(why) = self.reach.trouble() {
             messages.push(format!("the share is out of reach: {why}"));
         }

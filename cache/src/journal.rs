@@ -313,6 +313,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether a write or sync failed, after which nothing more is accepted.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state().is_err()
+    }
+
     /// The append lock, if the journal can still be trusted.
     fn state(&self) -> Result<MutexGuard<'_, State>> {
         match self.state.lock() {
