@@ -40,6 +40,9 @@ const RUNTIME_LINGER: Duration = Duration::from_secs(2);
 pub(crate) fn mount(args: &MountArgs, arguments: &[OsString]) -> Result<u8> {
     let user = User::current();
     let mut request = plan::read(args, &user)?;
+    if request.foreground {
+        keep_memory_together(arguments);
+    }
     if args.password_piped {
         request.typed = Some(terminal::read_line()?);
     } else if let Some(prompt) = request.missing_password()?.filter(|_| terminal::is_there()) {
@@ -63,6 +66,27 @@ pub(crate) fn mount(args: &MountArgs, arguments: &[OsString]) -> Result<u8> {
         }
     }
 }
+
+/// glibc gives threads pools of memory of their own, and what one frees serves no other: a million known
+/// files took twice the memory (420 instead of 220 MB after two `find`). It reads the number of
+/// pools when a process starts, so this one starts anew, as the same process.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn keep_memory_together(arguments: &[OsString]) {
+    use std::os::unix::process::CommandExt;
+    const VARIABLE: &str = "MALLOC_ARENA_MAX";
+    if std::env::var_os(VARIABLE).is_some() {
+        return;
+    }
+    let (name, rest) = arguments.split_first().expect("a program has a name");
+    // Not /proc/self/exe: `ps` would show the process as "exe".
+    let error = std::env::current_exe().map(|program| {
+        std::process::Command::new(program).arg0(name).args(rest).env(VARIABLE, "2").exec()
+    });
+    tracing::debug!(?error, "more memory is used than need be");
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn keep_memory_together(_: &[OsString]) {}
 
 fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Result<()> {
     let log = Log::new();

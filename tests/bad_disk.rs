@@ -229,7 +229,7 @@ fn round(name: &str, number: u64, kinds: &[Kind], error: u32, part: &str) {
     eprintln!(
         "{name} {number}: {failed} calls failed, {refused} of {OPERATIONS} operations refused"
     );
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         drive.kill();
         drive.detach();
     } else {

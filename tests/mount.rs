@@ -45,6 +45,18 @@ fn the_mount_table_names_covefs() {
     assert_eq!(drive.status()["mountpoint"], mnt);
 }
 
+/// It starts anew once, for the C library's sake: still the process that was started, by its name.
+#[test]
+fn the_process_keeps_its_name_and_number() {
+    let drive = Drive::mounted("process", &[]);
+    let of = |file: &str| fs::read(format!("/proc/{}/{file}", drive.pid())).unwrap();
+    assert_eq!(of("comm"), b"covefs\n");
+    if cfg!(target_env = "gnu") {
+        let variables = of("environ");
+        assert!(variables.split(|byte| *byte == 0).any(|one| one == b"MALLOC_ARENA_MAX=2"));
+    }
+}
+
 #[test]
 fn what_was_written_is_there_after_a_restart() {
     let mut drive = Drive::mounted("restart", &[]);

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// One extent, as the index has it. Offsets count from the extent's begin.
 #[derive(Serialize, Deserialize)]
-struct ExtentRecord {
+pub(crate) struct ExtentRecord {
     present: Vec<(u32, u32)>,
     /// Block in the extent and checksum.
     crcs: Vec<(u8, u32)>,
@@ -34,7 +34,7 @@ fn extent_of(key: &[u8]) -> Option<(ContentId, u32)> {
     Some((ContentId(content), extent))
 }
 
-fn decode(bytes: &[u8]) -> Result<ExtentRecord> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<ExtentRecord> {
     postcard::from_bytes(bytes)
         .map_err(|_| Error::new(ErrorKind::Io, "decode an extent of the index"))
 }

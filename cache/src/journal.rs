@@ -20,6 +20,8 @@ mod replay;
 mod segment;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::Frames;
 
 #[allow(unused_imports)]
 pub(crate) use live::{GenRanges, Live, LiveContent};
@@ -58,6 +60,17 @@ impl Default for JournalLimits {
             fold_ratio: limits::JOURNAL_FOLD_RATIO,
         }
     }
+}
+
+/// Reads a segment from its begin to its end, whatever it has; for fuzzing.
+pub(crate) fn read_segment(file: Arc<dyn DiskFile>, boot: u64) -> io::Result<()> {
+    let mut reader = frame::Reader::open(file, 1)?;
+    reader.header()?;
+    let mut at = frame::SEGMENT_HEADER;
+    while let frame::Found::Frame { next, .. } = reader.frame(at)? {
+        at = next;
+    }
+    reader.tail(at, boot).map(drop)
 }
 
 impl JournalLimits {

@@ -29,6 +29,8 @@ mod file;
 mod files;
 mod fold;
 mod freshness;
+#[doc(hidden)]
+pub mod fuzz;
 mod handle;
 mod index;
 mod journal;

@@ -176,6 +176,11 @@ fn read_json(disk: &dyn Disk, dir: &Path) -> Result<Option<CacheJson>, StartErro
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(dir, "read cache.json")(error)),
     };
+    decode(dir, &bytes).map(Some)
+}
+
+/// What the bytes of a `cache.json` say.
+fn decode(dir: &Path, bytes: &[u8]) -> std::result::Result<CacheJson, StartError> {
     #[derive(Deserialize)]
     struct Format {
         format: u32,
@@ -186,11 +191,16 @@ fn read_json(disk: &dyn Disk, dir: &Path) -> Result<Option<CacheJson>, StartErro
                  the share does not have"
             .to_owned(),
     };
-    let Format { format } = serde_json::from_slice(&bytes).map_err(unreadable)?;
+    let Format { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
     if format > FORMAT {
         return Err(StartError::NewerFormat { dir: dir.to_owned(), format });
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
+    serde_json::from_slice(bytes).map_err(unreadable)
+}
+
+/// Reads any bytes as a `cache.json`; for fuzzing.
+pub(crate) fn read_any(bytes: &[u8]) -> bool {
+    decode(Path::new("cache"), bytes).is_ok()
 }
 
 fn random_id() -> String {

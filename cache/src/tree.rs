@@ -76,7 +76,7 @@ fn encode(node: &Node) -> Vec<u8> {
     postcard::to_stdvec(node).expect("a node is plain data")
 }
 
-fn decode(bytes: &[u8]) -> Result<Node> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Node> {
     postcard::from_bytes(bytes).map_err(|_| Error::new(ErrorKind::Io, "decode a node of the index"))
 }
 

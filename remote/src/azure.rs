@@ -209,3 +209,18 @@ impl Remote for AzureRemote {
         Ok(None)
     }
 }
+
+/// Reads any bytes as each kind of answer's body; for fuzzing.
+pub(crate) fn read_any_body(bytes: &[u8]) {
+    let _ = (listing::parse(bytes, None), snapshots::parse(bytes));
+    let _ = listing::number(bytes, "ShareUsageBytes");
+}
+
+/// Reads any text as each kind of header; for fuzzing.
+pub(crate) fn read_any_header(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(time) = time::parse_iso(text) {
+        assert_eq!(time::parse_iso(&time::iso(time)), Some(time::rounded(time)), "{text}");
+    }
+    let _ = (time::parse_http(text), facts::etag(text), facts::attributes(text));
+}

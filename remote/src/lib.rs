@@ -9,6 +9,8 @@ pub mod attempt;
 pub mod azure;
 mod error;
 pub mod fault;
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(unix)]
 pub mod local;
 pub mod memory;

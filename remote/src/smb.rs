@@ -293,3 +293,19 @@ impl Remote for SmbRemote {
         armed.map_err(|fail| fail.into_error("watch", &RemotePath::root()))
     }
 }
+
+/// Reads any bytes as each kind of answer; for fuzzing.
+pub(crate) fn read_any_answer(bytes: &[u8]) {
+    let _ = (facts::Facts::parse(bytes).is_ok(), watch::parse(bytes));
+    if let Some(target) = mfsymlink::parse(bytes) {
+        assert!(mfsymlink::file(&target).is_ok_and(|file| mfsymlink::parse(&file) == Some(target)));
+    }
+}
+
+/// Reads any bytes as a name, here and there; for fuzzing.
+pub(crate) fn read_any_name(bytes: &[u8]) {
+    if let Ok(wire) = name::name_to_wire(bytes) {
+        assert_eq!(name::from_wire(&wire), bytes, "{wire:?}");
+    }
+    let _ = name::from_wire(&String::from_utf8_lossy(bytes));
+}

@@ -33,7 +33,7 @@ impl Live {
     }
 
     /// Records that stand for the same, one by one.
-    pub(super) fn into_records(self) -> impl Iterator<Item = Record> {
+    pub(crate) fn into_records(self) -> impl Iterator<Item = Record> {
         let nodes = self.nodes.into_values().map(|node| Record::Node(Box::new(node)));
         let contents = self.contents.into_iter().flat_map(|(id, state)| state.into_records(id));
         let flushed = Record::IndexFlushed { epoch: self.index_epoch };

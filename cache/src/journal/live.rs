@@ -196,7 +196,7 @@ impl LiveContent {
 
 impl Live {
     /// Adds one record to the sum.
-    pub(super) fn apply(&mut self, record: &Record) {
+    pub(crate) fn apply(&mut self, record: &Record) {
         match record {
             Record::Node(node) => {
                 self.nodes.insert(node.ino, (**node).clone());

@@ -146,4 +146,4 @@ impl proptest::arbitrary::Arbitrary for Frames {
 
 /// What some calls append.
 #[derive(Clone, Debug)]
-struct Frames(Vec<Vec<Record>>);
+pub(crate) struct Frames(pub Vec<Vec<Record>>);

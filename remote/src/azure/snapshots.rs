@@ -9,7 +9,7 @@ use reqwest::Method;
 
 /// A page of shares.
 #[derive(Default)]
-struct Page {
+pub(super) struct Page {
     /// Names, and the snapshot that each entry is of.
     shares: Vec<(String, Option<String>)>,
     next: Option<String>,
@@ -49,7 +49,7 @@ pub(super) async fn list(account: Account, share: &str) -> Result<Vec<String>> {
     }
 }
 
-fn parse(body: &[u8]) -> std::result::Result<Page, String> {
+pub(super) fn parse(body: &[u8]) -> std::result::Result<Page, String> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let text = std::str::from_utf8(body).map_err(|_| "the listing is no text".to_string())?;
     let mut reader = Reader::from_str(text);

@@ -103,7 +103,7 @@ fn next(root: Arc<Handle>) -> Next {
 }
 
 /// The entries of an answer. `None`: the server has forgotten some, or says what nobody understands.
-fn parse(answer: &[u8]) -> Option<Vec<Change>> {
+pub(super) fn parse(answer: &[u8]) -> Option<Vec<Change>> {
     let number = |entry: &[u8], at: usize| {
         let bytes = entry.get(at..)?.first_chunk()?;
         usize::try_from(u32::from_le_bytes(*bytes)).ok()
