@@ -87,6 +87,9 @@ pub(crate) enum Command {
         #[arg(value_hint = ValueHint::AnyPath)]
         path: PathBuf,
     },
+    /// Take away the lock (lease) that another client has on a file of an Azure share, so that a change
+    /// made here can go up
+    Unlock(Paths),
     /// Change the cache's size limit of a mounted drive
     Resize {
         /// Where the drive is mounted
@@ -332,6 +335,7 @@ mod tests {
             "covefs pin a",
             "covefs unpin a",
             "covefs why a",
+            "covefs unlock a b",
             "covefs resize /m 20GiB",
             "covefs check /c --repair",
             "covefs check /m --scrub",

@@ -79,6 +79,7 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
         Command::Pin(paths) => paths::run(Verb::Pin, &paths.paths)?,
         Command::Unpin(paths) => paths::run(Verb::Unpin, &paths.paths)?,
         Command::Why { path } => paths::run(Verb::Why, &[path])?,
+        Command::Unlock(paths) => paths::run(Verb::Unlock, &paths.paths)?,
         Command::Resize { mountpoint, size } => drive::resize(&mountpoint, &size)?,
         Command::Check { path, scrub: true, .. } => drive::scrub(&path)?,
         Command::Check { path, repair, .. } => drive::check(&path, repair)?,

@@ -276,6 +276,10 @@ impl Remote for LateDir {
         self.opened("symlink", path).await?.symlink(path, target, attrs).await
     }
 
+    async fn unlock(&self, path: &RemotePath) -> covefs_remote::Result<bool> {
+        self.opened("unlock", path).await?.unlock(path).await
+    }
+
     async fn usage(&self) -> covefs_remote::Result<Usage> {
         self.opened("usage", &RemotePath::root()).await?.usage().await
     }

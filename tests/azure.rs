@@ -226,6 +226,73 @@ fn a_conflict_keeps_both() {
     site.assert_clean();
 }
 
+/// The command `covefs unlock PATH...`: exit code, and what it says.
+fn unlock(paths: &[&Path]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_covefs"));
+    let output = run(command.arg("unlock").args(paths), Duration::from_secs(60));
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
+}
+
+// rule X3: a lease that another client holds stops our upload, is told of, and can be broken.
+#[test]
+fn a_locked_file_is_told_of_and_unlocked() {
+    let mut site = Site::new("unlock", &["--debounce", "0s"]);
+    site.drive.allow("an upload failed; it is tried again");
+    site.server.write(SHARE, "dir/f.txt", b"base");
+    site.server.write(SHARE, "free", b"base");
+    site.drive.start();
+    site.same_here("dir/f.txt", b"base");
+    site.server.lease(SHARE, "dir/f.txt").unwrap();
+    fs::write(site.at("dir/f.txt"), b"ours, longer").unwrap();
+    fs::write(site.at("free"), b"new").unwrap();
+    let name = site.at("dir/f.txt").display().to_string();
+    let messages = || site.drive.status()["messages"].to_string();
+    until("status names it", FRESH, || messages().contains(&name));
+    let said = messages();
+    for part in ["another client has kept it locked for 0 minutes", "covefs unlock"] {
+        assert!(said.contains(part), "{said}");
+    }
+    until("others go on", FRESH, || site.server.read(SHARE, "free").unwrap() == b"new");
+    let mut why = Command::new(env!("CARGO_BIN_EXE_covefs"));
+    let why = common::succeed(why.arg("why").arg(site.at("dir/f.txt")), Duration::from_secs(60));
+    assert!(why.contains("another client has kept it locked"), "{why}");
+    // Whoever waits for the upload is told.
+    let waited = site.drive.try_covefs("sync", &["--wait"]);
+    let said = String::from_utf8_lossy(&waited.stderr).into_owned();
+    assert_eq!(waited.status.code(), Some(3), "{said}");
+    assert!(said.contains("another client keeps it locked"), "{said}");
+    site.same_there("dir/f.txt", b"base");
+    let (code, said) = unlock(&[&site.at("dir/f.txt")]);
+    assert!(code == 0 && said.contains("its lock is gone"), "{said}");
+    until("it goes up", FRESH, || site.server.read(SHARE, "dir/f.txt").unwrap() == b"ours, longer");
+    until("nothing is left to say", FRESH, || messages() == "[]");
+    site.assert_clean();
+}
+
+#[test]
+fn unlock_says_why_it_does_nothing() {
+    let site = Site::mounted("unlock-no");
+    fs::create_dir(site.at("dir")).unwrap();
+    fs::write(site.at("free"), b"x").unwrap();
+    site.drive.sync();
+    let (code, said) = unlock(&[&site.at("free")]);
+    assert!(code == 1 && said.contains("no other client keeps it locked"), "{said}");
+    let (code, said) = unlock(&[&site.at("dir")]);
+    assert!(code == 1 && said.contains("only files are locked"), "{said}");
+    let (code, said) = unlock(&[&site.at("gone")]);
+    assert!(code == 1 && said.contains("no such file"), "{said}");
+    let (code, said) = unlock(&[Path::new("/etc/passwd")]);
+    assert!(code == 1 && said.contains("is not on a covefs drive"), "{said}");
+    let mut other = Drive::new("unlock-dir", &[]);
+    fs::write(other.share.join("f"), b"x").unwrap();
+    other.start();
+    let (code, said) = unlock(&[&other.mnt.join("f")]);
+    assert!(code == 1 && said.contains("this kind of share has no locks"), "{said}");
+    let (code, _) = unlock(&[]);
+    assert_eq!(code, 2);
+}
+
 // DESIGN.md section 9, 6.
 #[test]
 fn the_drive_goes_on_while_the_share_is_away() {

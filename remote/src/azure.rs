@@ -200,6 +200,11 @@ impl Remote for AzureRemote {
         change::symlink(&self.share, path, target, attrs).await
     }
 
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        self.check_writable("unlock", path)?;
+        lease::break_foreign(&self.share, path).await
+    }
+
     async fn usage(&self) -> Result<Usage> {
         self.share.usage().await
     }

@@ -263,6 +263,10 @@ impl Remote for FaultRemote {
         self.pass("symlink", &[path], self.inner.symlink(path, target, attrs)).await
     }
 
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        self.pass("unlock", &[path], self.inner.unlock(path)).await
+    }
+
     async fn usage(&self) -> Result<Usage> {
         self.pass("usage", &[&RemotePath::root()], self.inner.usage()).await
     }

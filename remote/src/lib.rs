@@ -150,6 +150,10 @@ pub trait Remote: Send + Sync {
     /// A new symlink holding `target`. Errors: `Exists`, `NotFound` (parent), `Unsupported`.
     async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata>;
 
+    /// Takes the lock of a file away from the client that holds it (`Locked`); whether one did.
+    /// `Unsupported`: the share knows no such locks.
+    async fn unlock(&self, path: &RemotePath) -> Result<bool>;
+
     /// Size and free space of the share.
     async fn usage(&self) -> Result<Usage>;
 

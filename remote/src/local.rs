@@ -323,6 +323,10 @@ impl Remote for LocalRemote {
         self.disk.enter("symlink", path, create).await
     }
 
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        Err(Error::new(ErrorKind::Unsupported, "unlock", path))
+    }
+
     async fn usage(&self) -> Result<Usage> {
         self.disk.enter("usage", &RemotePath::root(), |view, _| probe::usage(view)).await
     }

@@ -280,6 +280,10 @@ impl Remote for SmbRemote {
         made.map_err(|fail| fail.into_error("symlink", path))
     }
 
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        Err(Error::new(ErrorKind::Unsupported, "unlock", path))
+    }
+
     async fn usage(&self) -> Result<Usage> {
         let asked = async {
             let link = self.session.link().await?;

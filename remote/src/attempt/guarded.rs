@@ -182,6 +182,10 @@ impl Remote for Guarded {
         self.change("symlink", path, || self.inner.symlink(path, target, attrs)).await
     }
 
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        self.change("unlock", path, || self.inner.unlock(path)).await
+    }
+
     async fn usage(&self) -> Result<Usage> {
         self.ask("usage", &RemotePath::root(), || self.inner.usage()).await
     }

@@ -20,6 +20,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
+/// What users are told of a lease that is not ours.
+const FOREIGN: &str = "another client holds a lease on it";
+
 /// What temporary names of every site begin with.
 const TEMP_PREFIX: &[u8] = b".~covefs-";
 
@@ -233,14 +236,71 @@ fn is_over(error: &Error) -> bool {
 
 fn held_by_another(error: Error) -> Error {
     match fail::code(&error) {
-        Some(Code::LeaseTaken) => {
-            Error { source: Some("another client holds a lease on it".into()), ..error }
-        }
+        Some(Code::LeaseTaken) => Error { source: Some(FOREIGN.into()), ..error },
         _ => error,
     }
 }
 
+/// Ends a lease of another client; whether there was one.
+pub(super) async fn break_foreign(share: &Arc<Share>, path: &RemotePath) -> Result<bool> {
+    let found = share.look("unlock", path).await?;
+    if found.shape == Shape::Dir {
+        return Err(Error::new(ErrorKind::IsADirectory, "unlock", path));
+    }
+    if !found.is_leased {
+        return Ok(false);
+    }
+    // A change of ours under way comes to its end first; what an earlier run left goes as ours.
+    let turn = Turns::take(share, found.file_id).await;
+    if !share.is_foreign(path, &turn).await? {
+        return Ok(false);
+    }
+    let call = Call::new(Method::PUT, Scope::File, "unlock", path)
+        .query("comp", "lease")
+        .header("x-ms-lease-action", "break");
+    match share.http.send_again(&call).await {
+        Ok(_) => {
+            tracing::info!(%path, "broke the lease of another client, as somebody asked for");
+            Ok(true)
+        }
+        // Released in the meantime.
+        Err(error) if fail::code(&error) == Some(Code::LeaseLost) => Ok(false),
+        Err(error) => Err(share.why(path, error).await),
+    }
+}
+
 impl Share {
+    /// Whether somebody else holds the lease of a file: known before anything is sent.
+    pub(super) async fn check_free(
+        self: &Arc<Self>,
+        op: &'static str,
+        path: &RemotePath,
+        found: &Facts,
+    ) -> Result<()> {
+        if !found.is_leased || found.shape == Shape::Dir {
+            return Ok(());
+        }
+        // A change of ours under way has it.
+        let Some(turn) = Turns::try_take(self, found.file_id) else { return Ok(()) };
+        match self.is_foreign(path, &turn).await? {
+            true => Err(Error::new(ErrorKind::Locked, op, path).caused_by(FOREIGN)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a lease is left on a file once ours is given back.
+    async fn is_foreign(self: &Arc<Self>, path: &RemotePath, turn: &Turn) -> Result<bool> {
+        let release = release_call(path, &self.owner.lease_id(turn.file_id));
+        match self.http.send_again(&release).await {
+            Ok(_) => Ok(false),
+            Err(error) => match fail::code(&error) {
+                Some(Code::LeaseTaken) => Ok(true),
+                Some(Code::LeaseLost) => Ok(false),
+                _ => Err(self.why(path, error).await),
+            },
+        }
+    }
+
     /// Lets go of a lease of ours that nobody here uses: an earlier run was killed holding it.
     pub(super) async fn let_go(self: &Arc<Self>, path: &RemotePath, facts: &Facts) {
         let Some(turn) = Turns::try_take(self, facts.file_id) else { return };

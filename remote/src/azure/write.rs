@@ -73,6 +73,9 @@ pub(super) async fn replace(
         false => share.look_if_any("replace", path).await?,
     };
     check(share, path, old.as_ref(), expect)?;
+    if let (Some(old), Expect::Version(_)) = (&old, expect) {
+        share.check_free("replace", path, old).await?;
+    }
     let mut upload = Upload::begin(share, path, temp_path, size, old.as_ref()).await?;
     let mut is_first = true;
     let sent = loop {
