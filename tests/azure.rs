@@ -455,6 +455,44 @@ fn paths_that_the_share_cannot_hold_are_refused_at_once() {
     assert_eq!(site.drive.status()["uploads"]["conflicts"], 0);
 }
 
+/// A share that is full loses nothing: `status` says why, and it goes on when there is room.
+#[test]
+fn a_full_share_loses_nothing() {
+    let mut site = Site::new("full", &["--debounce", "0s"]);
+    site.drive.allow("an upload failed; it is tried again");
+    site.drive.start();
+    fs::write(site.at("first"), pattern(1, 3 << 20)).unwrap();
+    site.drive.sync();
+    site.server.limit(SHARE, Some(8 << 20));
+    for number in 2..6_u64 {
+        fs::write(site.at(&format!("f{number}")), pattern(number, 3 << 20)).unwrap();
+    }
+    let messages = |site: &Site| site.drive.status()["messages"].to_string();
+    until("status says why", FRESH, || messages(&site).contains("the share is full"));
+    let waited = site.drive.try_covefs("sync", &["--wait"]);
+    let said = String::from_utf8_lossy(&waited.stderr).into_owned();
+    assert!(waited.status.code() == Some(3) && said.contains("the share is full"), "{said}");
+    // All of it is here, also after a kill, and what is there is whole.
+    site.drive.kill();
+    site.drive.detach();
+    site.drive.start();
+    for number in 2..6_u64 {
+        site.same_here(&format!("f{number}"), &pattern(number, 3 << 20));
+    }
+    site.same_there("first", &pattern(1, 3 << 20));
+    // Removals make room; more room, and the rest goes up.
+    fs::remove_file(site.at("first")).unwrap();
+    until("what is removed goes", FRESH, || !site.names().contains(&"first".to_owned()));
+    site.server.limit(SHARE, None);
+    site.drive.sync();
+    assert_eq!(site.names(), ["f2", "f3", "f4", "f5"]);
+    for number in 2..6_u64 {
+        site.same_there(&format!("f{number}"), &pattern(number, 3 << 20));
+    }
+    assert_eq!(messages(&site), "[]");
+    site.assert_clean();
+}
+
 /// What a login of Entra ID needs besides its own variables.
 struct Entra {
     server: Emulator,
