@@ -124,6 +124,9 @@ pub(crate) enum Command {
         /// Without a person: verify every claim, clean up, fail on any surprise
         #[arg(long)]
         check: bool,
+        /// Over an Azure share, of a test server that runs as long as the demo
+        #[arg(long)]
+        azure: bool,
     },
     /// Print the completions for a shell
     Completions {
@@ -341,6 +344,7 @@ mod tests {
             "covefs check /m --scrub",
             "covefs snapshots azfiles://acme/docs --credentials f",
             "covefs demo --check",
+            "covefs demo --azure --check",
             "covefs completions bash",
         ] {
             parsed(line);

@@ -86,7 +86,7 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
         Command::Snapshots { share, credentials } => {
             azure::snapshots(&share, credentials.as_deref())?
         }
-        Command::Demo { check } => demo::run(check)?,
+        Command::Demo { check, azure } => demo::run(check, azure)?,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "covefs", &mut text);
