@@ -26,6 +26,7 @@ mod snapshots;
 mod time;
 mod url;
 mod write;
+mod xml;
 
 pub use account::Account;
 pub use entra::{AUTHORITY, Entra, Identity, MACHINE};

@@ -20,10 +20,10 @@ mod watch;
 
 pub use error::{Error, ErrorKind, Existence, Result};
 pub use metadata::{
-    Attrs, ContentMark, Expect, Kind, Limits, Metadata, NameRule, PathMax, ShareIdentity,
-    Timestamp, Usage, Version, Xattrs,
+    Attrs, ContentMark, Expect, Kind, Limits, Metadata, NameRule, ShareIdentity, Timestamp, Usage,
+    Version, Xattrs,
 };
-pub use path::RemotePath;
+pub use path::{PathLength, RemotePath};
 pub use watch::{Change, ChangeStream};
 
 use async_trait::async_trait;
