@@ -455,6 +455,44 @@ fn paths_that_the_share_cannot_hold_are_refused_at_once() {
     assert_eq!(site.drive.status()["uploads"]["conflicts"], 0);
 }
 
+/// A login that may only read makes a drive that says so at once, not when something is uploaded.
+#[test]
+fn a_login_that_may_only_read_makes_a_read_only_drive() {
+    let Site { drive, server } = Site::new("reader", &[]);
+    drop(drive);
+    server.write(SHARE, "dir/f", b"text");
+    let login = format!(
+        "AccountName={};FileEndpoint={};SharedAccessSignature={}",
+        server.account(),
+        server.endpoint(),
+        server.account_sas("rl", 3600)
+    );
+    let share = format!("azfiles://{}/{SHARE}", server.account());
+    let login = [("AZURE_STORAGE_CONNECTION_STRING", &*login)];
+    let mut drive = Drive::over("azure-reader-mount", &share, &login, &[]);
+    drive.start();
+    assert!(drive.said().contains("is read-only, and so is the drive"), "{}", drive.said());
+    let at = |name: &str| drive.mnt.join(name);
+    assert_eq!(fs::read(at("dir/f")).unwrap(), b"text");
+    let refused = Some(Errno::ROFS.raw_os_error());
+    assert_eq!(errno(fs::write(at("dir/f"), b"x")), refused);
+    assert_eq!(errno(fs::write(at("new"), b"x")), refused);
+    assert_eq!(errno(fs::create_dir(at("d"))), refused);
+    assert_eq!(errno(fs::remove_file(at("dir/f"))), refused);
+    assert_eq!(errno(fs::rename(at("dir/f"), at("g"))), refused);
+    assert_eq!(errno(fs::set_permissions(at("dir/f"), PermissionsExt::from_mode(0o600))), refused);
+    server.lease(SHARE, "dir/f").unwrap();
+    let (code, said) = unlock(&[&at("dir/f")]);
+    assert!(code == 1 && said.contains("the drive is read-only"), "{said}");
+    drive.unmount();
+    // Nothing but looking was tried.
+    for changes in
+        [Operation::PutRange, Operation::CreateFile, Operation::RenameFile, Operation::LeaseFile]
+    {
+        assert_eq!(server.count(changes), 0, "{changes:?}");
+    }
+}
+
 /// A share that is full loses nothing: `status` says why, and it goes on when there is room.
 #[test]
 fn a_full_share_loses_nothing() {

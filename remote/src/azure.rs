@@ -102,7 +102,7 @@ impl AzureRemote {
             has_xattrs: false,
             exchange: true,
             quick_stat: false,
-            read_only: snapshot.is_some(),
+            read_only: snapshot.is_some() || !account.may_write(),
         };
         let http = Http::new(account, &share, &dir, snapshot)?;
         let share = Share::new(http, (share, dir), defaults, page_entries, known);
@@ -114,11 +114,11 @@ impl AzureRemote {
         snapshots::list(account, share).await
     }
 
-    /// Refuses a change of what can't change.
+    /// Refuses a change of what can't change, or not by this login.
     fn check_writable(&self, op: &'static str, path: &RemotePath) -> Result<()> {
-        match self.share.http.snapshot {
-            Some(_) => Err(Error::new(ErrorKind::ReadOnly, op, path)),
-            None => Ok(()),
+        match self.limits.read_only {
+            true => Err(Error::new(ErrorKind::ReadOnly, op, path)),
+            false => Ok(()),
         }
     }
 }
@@ -135,7 +135,7 @@ impl Remote for AzureRemote {
 
     async fn stat(&self, path: &RemotePath) -> Result<Metadata> {
         let facts = self.share.look("stat", path).await?;
-        if facts.is_leased && self.share.http.snapshot.is_none() {
+        if facts.is_leased && !self.limits.read_only {
             self.share.let_go(path, &facts).await;
         }
         Ok(self.share.metadata(&facts))

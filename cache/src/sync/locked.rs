@@ -49,6 +49,9 @@ impl Vfs {
     /// Takes away the lock that another client has on a file of the share, and goes on with what
     /// waits for it. Error `Refused` where nobody has one, and where there are no such locks.
     pub async fn unlock(&self, path: &RemotePath) -> Result<()> {
+        if self.config.read_only {
+            return Err(Error::refused("unlock", "the drive is read-only".into()));
+        }
         let node = self.find_to_unlock(path).await?;
         if node.kind == Kind::Dir {
             return Err(Error::refused(
