@@ -195,6 +195,9 @@ impl Remote for LateDir {
         self.dir.get().map_or(&self.unknown, |dir| dir.limits())
     }
 
+    /// Leases are Azure's.
+    fn introduce(&self, _cache_id: &str) {}
+
     async fn identity(&self) -> covefs_remote::Result<ShareIdentity> {
         let dir = self.opened("identity", &RemotePath::root()).await?;
         let found = dir.identity().await?;

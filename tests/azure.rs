@@ -351,6 +351,29 @@ fn a_killed_drive_loses_nothing_and_locks_nothing() {
     site.assert_clean();
 }
 
+/// The same in the middle of a rename, when no upload tells the next run who it was.
+#[test]
+fn a_drive_that_is_killed_in_a_rename_locks_nothing() {
+    let mut site = Site::new("kill-rename", &["--debounce", "0s"]);
+    AWAY.iter().for_each(|text| site.drive.allow(text));
+    site.server.write(SHARE, "f", b"text");
+    site.drive.start();
+    site.same_here("f", b"text");
+    let storm = site.server.faults().add(Rule::busy(None).on(Operation::RenameFile));
+    fs::rename(site.at("f"), site.at("g")).unwrap();
+    until("the rename holds the lease", FRESH, || {
+        matches!(site.server.stat(SHARE, "f").unwrap().lease, LeaseState::Leased(_))
+    });
+    site.drive.kill();
+    site.drive.detach();
+    site.server.faults().remove(storm);
+    site.drive.start();
+    site.drive.sync();
+    assert_eq!(site.names(), ["g"]);
+    site.same_here("g", b"text");
+    site.assert_clean();
+}
+
 /// One answer in seven is lost, after what was asked for was done: everything arrives, once, and
 /// nothing of ours is taken for another's.
 #[test]

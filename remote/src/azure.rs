@@ -129,6 +129,10 @@ impl Remote for AzureRemote {
         &self.limits
     }
 
+    fn introduce(&self, cache_id: &str) {
+        self.share.owner.is(cache_id);
+    }
+
     async fn identity(&self) -> Result<ShareIdentity> {
         self.share.identity().await
     }

@@ -188,6 +188,10 @@ impl Remote for FaultRemote {
         self.inner.limits()
     }
 
+    fn introduce(&self, cache_id: &str) {
+        self.inner.introduce(cache_id);
+    }
+
     async fn identity(&self) -> Result<ShareIdentity> {
         self.pass("identity", &[&RemotePath::root()], self.inner.identity()).await
     }

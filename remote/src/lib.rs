@@ -86,6 +86,10 @@ pub trait Remote: Send + Sync {
     /// What this share can hold and what it promises.
     fn limits(&self) -> &Limits;
 
+    /// Who asks: the name of a cache, the same at its next start and no other's. Told before anything is
+    /// changed, so that what an earlier run left locked is known as ours (X3).
+    fn introduce(&self, cache_id: &str);
+
     /// Which share this is; changes when another one is found in its place (rule X1).
     async fn identity(&self) -> Result<ShareIdentity>;
 

@@ -203,6 +203,8 @@ impl Remote for LocalRemote {
         &self.limits
     }
 
+    fn introduce(&self, _cache_id: &str) {}
+
     async fn identity(&self) -> Result<ShareIdentity> {
         let root = self.disk.root.clone();
         self.disk.block("identity", &RemotePath::root(), move || root.identity_now()).await

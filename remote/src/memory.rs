@@ -193,6 +193,8 @@ impl Remote for MemoryRemote {
         &self.limits
     }
 
+    fn introduce(&self, _cache_id: &str) {}
+
     async fn identity(&self) -> Result<ShareIdentity> {
         Ok(ShareIdentity(self.state().identity.clone()))
     }

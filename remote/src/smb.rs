@@ -180,6 +180,8 @@ impl Remote for SmbRemote {
         if self.session.is_narrow() { &self.narrow } else { &self.limits }
     }
 
+    fn introduce(&self, _cache_id: &str) {}
+
     async fn identity(&self) -> Result<ShareIdentity> {
         let asked = async {
             let link = self.session.link().await?;

@@ -101,6 +101,10 @@ impl Remote for Guarded {
         self.inner.limits()
     }
 
+    fn introduce(&self, cache_id: &str) {
+        self.inner.introduce(cache_id);
+    }
+
     async fn identity(&self) -> Result<ShareIdentity> {
         self.ask("identity", &RemotePath::root(), || self.inner.identity()).await
     }

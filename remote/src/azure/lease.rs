@@ -2,9 +2,8 @@
 //!
 //! The service's file leases never end by themselves. So that a site that was killed in between
 //! locks nothing for ever, the id of a lease is made from the file's number and from the CACHEID,
-//! which the journal holds in the names of temporary files before any lease is taken: the next
-//! run takes up its own lease, whatever it then does with the file, and `stat` lets go of one
-//! that is left over.
+//! which is on the disk before anything is asked for: the next run takes up its own lease, whatever
+//! it then does with the file, and `stat` lets go of one that is left over.
 //!
 //! One id for all of a site's changes of a file means that they must take turns here (`Turns`).
 
@@ -23,38 +22,25 @@ use tokio::sync::Notify;
 /// What users are told of a lease that is not ours.
 const FOREIGN: &str = "another client holds a lease on it";
 
-/// What temporary names of every site begin with.
-const TEMP_PREFIX: &[u8] = b".~covefs-";
-
-/// Who takes leases: the CACHEID, once it was seen in a temporary name; until then a random one.
-pub(super) struct Owner(Mutex<(String, bool)>);
+/// Who takes leases: the cache of this name; until it is told, one of a random name.
+pub(super) struct Owner(Mutex<String>);
 
 impl Default for Owner {
     fn default() -> Self {
         let mut prng = Prng::unseeded();
-        Owner(Mutex::new((format!("{:016x}{:016x}", prng.next(), prng.next()), false)))
+        Owner(Mutex::new(format!("{:016x}{:016x}", prng.next(), prng.next())))
     }
 }
 
 impl Owner {
-    /// A temporary file of this name is made: its CACHEID is ours.
-    pub(super) fn is_in(&self, temp: &[u8]) {
-        if let Some(id) = cache_id(temp) {
-            *self.lock() = (id, true);
-        }
-    }
-
-    /// One of this name is removed: most likely it was ours, before we were started again.
-    pub(super) fn may_be_in(&self, temp: &[u8]) {
-        let mut held = self.lock();
-        if let Some(id) = cache_id(temp).filter(|_| !held.1) {
-            *held = (id, true);
-        }
+    /// The cache that asks.
+    pub(super) fn is(&self, cache_id: &str) {
+        *self.lock() = cache_id.to_owned();
     }
 
     /// The id of our lease on a file, in the form of a GUID.
     fn lease_id(&self, file_id: u64) -> String {
-        let digest = Sha256::digest(format!("covefs lease {} {file_id}", self.lock().0));
+        let digest = Sha256::digest(format!("covefs lease {} {file_id}", self.lock()));
         let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
         parts.join("-")
@@ -63,20 +49,12 @@ impl Owner {
     /// A temporary name for what is made in two steps and was not given one.
     pub(super) fn link_name(&self) -> String {
         let number = Prng::unseeded().next();
-        format!(".~covefs-{}-{number}", self.lock().0)
+        format!(".~covefs-{}-{number}", self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (String, bool)> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The CACHEID in `.~covefs-CACHEID-N`.
-fn cache_id(temp: &[u8]) -> Option<String> {
-    let rest = temp.strip_prefix(TEMP_PREFIX)?;
-    let end = rest.iter().rposition(|byte| *byte == b'-')?;
-    let id = std::str::from_utf8(&rest[..end]).ok()?;
-    (!id.is_empty() && !id.starts_with("move")).then(|| id.to_string())
 }
 
 /// Files that somebody here holds the lease of, or is about to.
@@ -321,24 +299,14 @@ mod tests {
         // rule X3
         let (one, again, other) = (Owner::default(), Owner::default(), Owner::default());
         assert_ne!(one.lease_id(7), again.lease_id(7));
-        one.is_in(b".~covefs-0123456789abcdef-1");
-        again.may_be_in(b".~covefs-0123456789abcdef-99");
-        other.is_in(b".~covefs-fedcba9876543210-1");
+        one.is("0123456789abcdef");
+        again.is("0123456789abcdef");
+        other.is("fedcba9876543210");
         assert_eq!(one.lease_id(7), again.lease_id(7));
         assert_ne!(one.lease_id(7), one.lease_id(8));
         assert_ne!(one.lease_id(7), other.lease_id(7));
         let id = one.lease_id(7);
         let lengths: Vec<usize> = id.split('-').map(str::len).collect();
         assert_eq!(lengths, [8, 4, 4, 4, 12], "{id}");
-        // A copied cache has the old one's leftovers, and a CACHEID of its own.
-        other.may_be_in(b".~covefs-0123456789abcdef-1");
-        assert_ne!(one.lease_id(7), other.lease_id(7));
-    }
-
-    #[test]
-    fn other_names_tell_no_owner() {
-        for name in [&b"a"[..], b".~covefs-", b".~covefs--1", b".~covefs-move-x-1", b".~covefs-1"] {
-            assert_eq!(cache_id(name), None);
-        }
     }
 }

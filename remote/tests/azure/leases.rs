@@ -117,11 +117,17 @@ async fn nobody_writes_between_compare_and_rename() {
     assert_eq!(server.read("f").unwrap(), b"ours");
 }
 
+/// The name of a site's cache.
+fn id(site: u64) -> String {
+    format!("{site:016x}")
+}
+
 /// Leaves the lease of `f` with a site that was killed while it replaced it.
 fn kill_in_the_middle(server: &Server, site: u64) {
     let rule = server.fault(Rule::busy(None).on(Operation::RenameFile));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let share = server.share();
+    share.introduce(&id(site));
     runtime.spawn(async move {
         let base = version(&share, "f").await;
         let _ = replace(&share, "f", b"lost", Expect::Version(base), &temp(site, 1)).await;
@@ -148,9 +154,7 @@ fn a_killed_site_goes_on_with_its_own_lease() {
             let theirs = replace(&other, "f", b"x", Expect::Version(base), &temp(2, 1)).await;
             assert_eq!(failed(theirs).kind, ErrorKind::Locked);
             let again = server.share();
-            // What a start does with the temporary names in the journal.
-            let left = format!(".~covefs-{:016x}-1", 1);
-            let _ = again.remove(&path(&left), Expect::Any).await;
+            again.introduce(&id(1));
             match next {
                 "replace" => {
                     let expect = Expect::Version(base);
@@ -168,6 +172,9 @@ fn a_killed_site_goes_on_with_its_own_lease() {
                     again.stat(&path("f")).await.unwrap();
                 }
             }
+            // What a start does with the temporary names in the journal.
+            let left = format!(".~covefs-{}-1", id(1));
+            let _ = again.remove(&path(&left), Expect::Any).await;
             server.assert_clean().await;
         });
     }
