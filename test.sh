@@ -149,6 +149,7 @@ else
   step "broken on purpose" "${COVEFS_STEP_SECONDS:-1800}" ci/broken.sh
 fi
 step "fsx" "${COVEFS_STEP_SECONDS:-1500}" ci/fsx.sh
+step "fsx over azure" "${COVEFS_STEP_SECONDS:-1500}" env COVEFS_TEST_SHARE=azure COVEFS_FSX_SEEDS="${COVEFS_FSX_SEEDS:-1}" ci/fsx.sh
 if [ "$(id -u)" = 0 ]; then
   step "fsx over smb" "${COVEFS_STEP_SECONDS:-1500}" env COVEFS_TEST_SHARE=smb COVEFS_FSX_SEEDS="${COVEFS_FSX_SEEDS:-1}" ci/fsx.sh
   step "pjdfstest" 900 ci/pjdfstest.sh
@@ -157,6 +158,7 @@ else
   skip "pjdfstest" "needs root, it switches between users"
 fi
 step "demo" 300 "$target/debug/covefs" demo --check
+step "demo over azure" 300 "$target/debug/covefs" demo --azure --check
 
 # What has no system of its own in it must compile everywhere; the mount itself is Linux's so far.
 if [ "${COVEFS_WINDOWS:-1}" = 0 ]; then

@@ -2,7 +2,8 @@
 # that other users can reach; all of it gone at the end, whatever happens.
 #   COVEFS           the program; target/debug/covefs by default
 #   COVEFS_TEST_DIR  where the files go; /var/tmp by default
-#   COVEFS_TEST_SHARE  "smb": the share is reached over a Samba server of the test's own, as root
+#   COVEFS_TEST_SHARE  "smb": the share is reached over a Samba server of the test's own, as root;
+#                      "azure": it is one of the Azure Files emulator, in its memory
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -62,6 +63,21 @@ CONFIG
   login=(--credentials "$place/server/login")
 }
 
+# The Azure Files emulator; its first lines say how to reach it.
+start_emulator() {
+  setsid setpriv --pdeathsig TERM "${COVEFS_EMULATOR:-$target/debug/azure-files-emulator}" \
+    --listen 127.0.0.1:0 --share share >"$place/said" 2>&1 </dev/null &
+  server=$!
+  for _ in $(seq 300); do
+    if grep -q Listening "$place/said"; then break; fi
+    sleep 0.1
+  done
+  AZURE_STORAGE_CONNECTION_STRING=$(head -n 1 "$place/said")
+  export AZURE_STORAGE_CONNECTION_STRING
+  share=azfiles://devstoreaccount1/share
+}
+
+if [ "${COVEFS_TEST_SHARE:-dir}" = azure ]; then start_emulator; fi
 if [ "${COVEFS_TEST_SHARE:-dir}" = smb ]; then
   if ! command -v smbd >/dev/null || [ "$(id -u)" != 0 ]; then
     echo "smbd has to be there, and started as root (apt-get install samba)" >&2
@@ -92,6 +108,20 @@ stop_drive() {
   "$covefs" unmount "$place/mnt"
   wait "$daemon"
   daemon=
+}
+
+# fetch_there NAME: writes what the share has under a name to $place/there. From a server in memory it is
+# read by a drive with an empty cache.
+fetch_there() {
+  if [ "${COVEFS_TEST_SHARE:-dir}" != azure ]; then
+    cp "$place/share/$1" "$place/there"
+    return
+  fi
+  rm -rf "$place/cache"
+  mkdir "$place/cache"
+  start_drive --cache-size 64MiB
+  cp "$place/mnt/$1" "$place/there"
+  stop_drive
 }
 
 end_drive() {

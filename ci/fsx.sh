@@ -3,7 +3,7 @@
 # mappings, truncates and holes, each read compared with what was written.
 #   COVEFS_FSX_OPS    operations for each seed; 100000 is the full run, 10000 the default
 #   COVEFS_FSX_SEEDS  "1 2 3" by default
-#   COVEFS_TEST_SHARE "smb": over a Samba server, see drive.sh
+#   COVEFS_TEST_SHARE "smb" or "azure": over a server, see drive.sh
 # The last line says: N passed, N failed
 source "$(dirname "${BASH_SOURCE[0]}")/drive.sh"
 fsx=$(tool fsx 0.3.2)
@@ -49,10 +49,11 @@ for seed in ${COVEFS_FSX_SEEDS:-1 2 3}; do
   if wait "$run"; then
     before=$(sha256sum <"$file")
     stop_drive
-    after=$(sha256sum <"$place/share/fsx-$seed")
+    fetch_there "fsx-$seed"
+    after=$(sha256sum <"$place/there")
     if [ "$before" = "$after" ]; then
       passed=$((passed + 1))
-      echo "seed $seed: $ops operations, the same $(stat -c %s "$place/share/fsx-$seed") bytes on the share"
+      echo "seed $seed: $ops operations, the same $(stat -c %s "$place/there") bytes on the share"
     else
       failed=$((failed + 1))
       echo "seed $seed: the share has other bytes than the drive"

@@ -87,6 +87,9 @@ pub(crate) enum Command {
         #[arg(value_hint = ValueHint::AnyPath)]
         path: PathBuf,
     },
+    /// Take away the lock (lease) that another client has on a file of an Azure share, so that a change
+    /// made here can go up
+    Unlock(Paths),
     /// Change the cache's size limit of a mounted drive
     Resize {
         /// Where the drive is mounted
@@ -121,6 +124,9 @@ pub(crate) enum Command {
         /// Without a person: verify every claim, clean up, fail on any surprise
         #[arg(long)]
         check: bool,
+        /// Over an Azure share, of a test server that runs as long as the demo
+        #[arg(long)]
+        azure: bool,
     },
     /// Print the completions for a shell
     Completions {
@@ -332,11 +338,13 @@ mod tests {
             "covefs pin a",
             "covefs unpin a",
             "covefs why a",
+            "covefs unlock a b",
             "covefs resize /m 20GiB",
             "covefs check /c --repair",
             "covefs check /m --scrub",
             "covefs snapshots azfiles://acme/docs --credentials f",
             "covefs demo --check",
+            "covefs demo --azure --check",
             "covefs completions bash",
         ] {
             parsed(line);

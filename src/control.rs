@@ -50,6 +50,7 @@ pub(crate) enum Request {
     Pin { path: RemotePath },
     Unpin { path: RemotePath },
     Why { path: RemotePath },
+    Unlock { path: RemotePath },
     Resize { limit_bytes: u64 },
     Scrub,
 }
@@ -248,6 +249,7 @@ impl Server {
             Request::Unpin { path } => vfs.unpin(path).await.map(|()| Answer::Done),
             Request::Why { path } => vfs.why(path).await.map(Answer::Lines),
             Request::Scrub => vfs.scrub(report).await.map(Answer::Checked),
+            Request::Unlock { path } => vfs.unlock(path).await.map(|()| Answer::Done),
             Request::Resize { limit_bytes } => {
                 let resized = vfs.resize(*limit_bytes).await;
                 resized.map(|()| self.keep_limit(*limit_bytes))

@@ -1,9 +1,10 @@
 //! `covefs demo`: a sample share, mounted with a small cache, and a walk through what the drive
 //! does. Every claim it makes is checked as it is made; `--check` does the same without a person
-//! and cleans up.
+//! and cleans up. `--azure` does it over an Azure share of a server in this process.
 
 mod claims;
 mod sample;
+mod share;
 
 use crate::client::{self, Drive};
 use crate::control::Request;
@@ -15,6 +16,7 @@ use crate::user::User;
 use anyhow::{Context, Result, bail};
 use claims::Claims;
 use covefs_mount::Detach;
+use share::Share;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -47,6 +49,13 @@ impl Stage {
         })
     }
 
+    /// The share, empty.
+    fn share(&self, azure: bool) -> Result<Share> {
+        std::fs::create_dir_all(&self.root)
+            .with_context(|| format!("make {}", self.root.display()))?;
+        if azure { Share::azure(&self.root) } else { Share::dir(&self.share) }
+    }
+
     /// Takes away what an earlier demo left, mounted or dead.
     fn clear(&self) -> Result<()> {
         if drive::is_mounted(&self.mountpoint)? {
@@ -67,13 +76,14 @@ impl Stage {
 }
 
 /// The demo. Fails on any surprise, then too leaving nothing mounted with `--check`.
-pub(crate) fn run(check: bool) -> Result<()> {
+pub(crate) fn run(check: bool, azure: bool) -> Result<()> {
     let stage = Stage::new(&User::current())?;
     if drive::is_mounted(&stage.mountpoint)? {
         say!("An earlier demo is still mounted; it goes first.");
     }
     stage.clear()?;
-    let walked = walk(&stage);
+    let share = stage.share(azure)?;
+    let walked = walk(&stage, &share);
     if check || walked.is_err() {
         let cleaned = stage.clear();
         let claims = walked?;
@@ -81,52 +91,78 @@ pub(crate) fn run(check: bool) -> Result<()> {
         say!("\n{} verified, nothing left behind.", count(claims, "claim"));
         return Ok(());
     }
-    farewell(&stage);
+    farewell(&stage, &share);
+    if azure {
+        wait_for_end(&stage.mountpoint)?;
+        stage.clear()?;
+    }
     Ok(())
 }
 
-fn walk(stage: &Stage) -> Result<u64> {
+/// The server is part of this process: it goes on until the drive is unmounted, or Ctrl-C.
+fn wait_for_end(mountpoint: &Path) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let interrupted = tokio::signal::ctrl_c();
+        tokio::pin!(interrupted);
+        loop {
+            tokio::select! {
+                result = &mut interrupted => return result.context("wait for Ctrl-C"),
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+            if !drive::is_mounted(mountpoint)? {
+                return Ok(());
+            }
+        }
+    })
+}
+
+fn walk(stage: &Stage, share: &Share) -> Result<u64> {
     let mut claims = Claims::default();
-    let sample = prepare(stage)?;
-    mount(stage)?;
+    let sample = prepare(stage, share)?;
+    mount(stage, share)?;
     let drive = client::drive(&stage.mountpoint)?;
     claims.hold("the cache is where it was asked to be", drive.cache_dir == stage.cache_dir)?;
     browse(stage, &drive, &sample, &mut claims)?;
-    read_twice(stage, &drive, &mut claims)?;
-    edit_on_share(stage, &mut claims)?;
-    edit_on_drive(stage, &mut claims)?;
-    overflow(stage, &drive, &mut claims)?;
-    evict(stage, &drive, &mut claims)?;
+    read_twice(stage, share, &drive, &mut claims)?;
+    edit_on_share(stage, share, &mut claims)?;
+    edit_on_drive(stage, share, &mut claims)?;
+    overflow(stage, share, &drive, &mut claims)?;
+    evict(stage, share, &drive, &mut claims)?;
     Ok(claims.number())
 }
 
-fn prepare(stage: &Stage) -> Result<sample::Sample> {
+fn prepare(stage: &Stage, share: &Share) -> Result<sample::Sample> {
     heading("1. A share");
-    for dir in [&stage.share, &stage.mountpoint] {
-        std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-    }
-    let sample = sample::write(&stage.share).context("write the sample share")?;
+    std::fs::create_dir_all(&stage.mountpoint)
+        .with_context(|| format!("make {}", stage.mountpoint.display()))?;
+    let sample = share.fill(&stage.share)?;
     say!(
         "{} in {}: documents, pictures and recordings, {}.",
         count(sample.files, "file"),
-        stage.share.display(),
+        share.place(),
         format_size(sample.bytes)
     );
     Ok(sample)
 }
 
 /// Mounts as a user would: by the command.
-fn mount(stage: &Stage) -> Result<()> {
+fn mount(stage: &Stage, share: &Share) -> Result<()> {
     heading("2. Mounted as a drive");
-    let share = format!("dir:{}", stage.share.display());
-    say!("$ {} mount {share} {} --cache-size {LIMIT}", program(), stage.mountpoint.display());
+    let name = share.name();
+    for (variable, value) in share.variables() {
+        // One may want to mount it a second time; the key is the one that every emulator has.
+        say!("$ export {variable}='{value}'");
+    }
+    say!("$ {} mount {name} {} --cache-size {LIMIT}", program(), stage.mountpoint.display());
     let began = Instant::now();
     let output = Command::new(std::env::current_exe().context("find this program's file")?)
         .arg("mount")
-        .args([share.as_ref(), stage.mountpoint.as_os_str()])
+        .args([name.as_ref(), stage.mountpoint.as_os_str()])
         .args(["--cache-size", LIMIT, "--freshness", &format!("{}s", FRESHNESS.as_secs())])
         .arg("--cache-dir")
         .arg(&stage.cache_dir)
+        .envs(share.variables())
         .stdin(Stdio::null())
         .output()
         .context("run covefs mount")?;
@@ -157,7 +193,7 @@ fn browse(
     Ok(())
 }
 
-fn read_twice(stage: &Stage, drive: &Drive, claims: &mut Claims) -> Result<()> {
+fn read_twice(stage: &Stage, share: &Share, drive: &Drive, claims: &mut Claims) -> Result<()> {
     heading("4. A file read for the first time, and again");
     let before = status::ask(drive)?;
     let (cold, cold_took) = timed_read(&stage.mountpoint.join(sample::RECORDING))?;
@@ -168,7 +204,7 @@ fn read_twice(stage: &Stage, drive: &Drive, claims: &mut Claims) -> Result<()> {
     let shown = format_size(size);
     say!("Cold: {shown} fetched from the share and kept, in {}.", format_took(cold_took));
     say!("Hot:  the same bytes without the share, in {}.", format_took(hot_took));
-    let original = std::fs::read(stage.share.join(sample::RECORDING))?;
+    let original = share.read(sample::RECORDING)?;
     claims.hold("the cold read is identical to the share's file", cold == original)?;
     claims.hold("the hot read is identical too", hot == original)?;
     let fetched = between.reads.fetched_bytes - before.reads.fetched_bytes;
@@ -183,13 +219,13 @@ fn timed_read(path: &Path) -> Result<(Vec<u8>, Duration)> {
     Ok((bytes, began.elapsed()))
 }
 
-fn edit_on_share(stage: &Stage, claims: &mut Claims) -> Result<()> {
+fn edit_on_share(stage: &Stage, share: &Share, claims: &mut Claims) -> Result<()> {
     heading("5. Somebody edits a file on the share");
     let here = stage.mountpoint.join(sample::DOCUMENT);
     // Known here before, so that the old text is what the drive would show.
     let old = std::fs::read(&here)?;
     let new = [&old[..], b"\nA colleague added this line.\n"].concat();
-    std::fs::write(stage.share.join(sample::DOCUMENT), &new)?;
+    share.write(sample::DOCUMENT, &new)?;
     let began = Instant::now();
     let arrived = eventually(|| std::fs::read(&here).is_ok_and(|now| now == new));
     say!(
@@ -202,7 +238,7 @@ fn edit_on_share(stage: &Stage, claims: &mut Claims) -> Result<()> {
     claims.hold("it arrived in time", began.elapsed() < 2 * FRESHNESS + Duration::from_secs(2))
 }
 
-fn edit_on_drive(stage: &Stage, claims: &mut Claims) -> Result<()> {
+fn edit_on_drive(stage: &Stage, share: &Share, claims: &mut Claims) -> Result<()> {
     heading("6. You save a file on the drive");
     let text = b"Written on the drive, safe on this disk at once.\n";
     let here = stage.mountpoint.join("documents/from the drive.txt");
@@ -213,17 +249,17 @@ fn edit_on_drive(stage: &Stage, claims: &mut Claims) -> Result<()> {
     let began = Instant::now();
     drive::sync(&stage.mountpoint, true)?;
     say!("The share has it after {}.", format_took(began.elapsed()));
-    let there = std::fs::read(stage.share.join("documents/from the drive.txt"));
+    let there = share.read("documents/from the drive.txt");
     claims.hold("the share has the saved file", there.is_ok_and(|there| there == text))?;
-    let (files, _) = sample::measure(&stage.share)?;
+    let (files, _) = share.measure()?;
     let (here, _) = sample::measure(&stage.mountpoint)?;
     claims.hold("the share has no file more than the drive", files == here)
 }
 
-fn overflow(stage: &Stage, drive: &Drive, claims: &mut Claims) -> Result<()> {
+fn overflow(stage: &Stage, share: &Share, drive: &Drive, claims: &mut Claims) -> Result<()> {
     heading("7. More than the cache holds");
     let began = Instant::now();
-    let same = sample::compare(&stage.share, &stage.mountpoint).context("read everything")?;
+    let same = share.compare(&stage.mountpoint)?;
     let took = began.elapsed();
     let status = status::ask(drive)?;
     say!(
@@ -240,7 +276,7 @@ fn overflow(stage: &Stage, drive: &Drive, claims: &mut Claims) -> Result<()> {
     claims.hold("the share answers", status.online)
 }
 
-fn evict(stage: &Stage, drive: &Drive, claims: &mut Claims) -> Result<()> {
+fn evict(stage: &Stage, share: &Share, drive: &Drive, claims: &mut Claims) -> Result<()> {
     heading("8. Making room by hand");
     let path = covefs_remote::RemotePath::root();
     let before = status::ask(drive)?.cache.used_bytes;
@@ -250,25 +286,34 @@ fn evict(stage: &Stage, drive: &Drive, claims: &mut Claims) -> Result<()> {
     say!("From {} to {}; the files stay on the share.", format_size(before), format_size(after));
     claims.hold("evicting frees space", after < before)?;
     let (again, _) = timed_read(&stage.mountpoint.join(sample::PICTURE))?;
-    let original = std::fs::read(stage.share.join(sample::PICTURE))?;
+    let original = share.read(sample::PICTURE)?;
     claims.hold("an evicted file is read as before", again == original)
 }
 
-fn farewell(stage: &Stage) {
+fn farewell(stage: &Stage, share: &Share) {
     let program = program();
-    let (mountpoint, share) = (stage.mountpoint.display(), stage.share.display());
+    let mountpoint = stage.mountpoint.display();
     say!("\nThe drive stays mounted. Try:");
+    let there = match share {
+        Share::Dir(dir) => format!("cat {}/hello.txt", dir.display()),
+        Share::Azure { .. } => format!("{program} status {mountpoint}"),
+    };
     for line in [
         format!("ls -l {mountpoint}/documents"),
         format!("{program} status {mountpoint}"),
         format!("{program} why '{mountpoint}/{}'", sample::RECORDING),
         format!("{program} hydrate {mountpoint}/pictures"),
-        format!("echo hello > {mountpoint}/hello.txt; sleep 5; cat {share}/hello.txt"),
+        format!("echo hello > {mountpoint}/hello.txt; sleep 5; {there}"),
         format!("{program} unmount {mountpoint}"),
     ] {
         say!("  {line}");
     }
-    say!("The next demo takes it away and starts anew.");
+    match share {
+        Share::Dir(_) => say!("The next demo takes it away and starts anew."),
+        Share::Azure { .. } => {
+            say!("The server ends, and all goes, when the drive is unmounted or with Ctrl-C here.")
+        }
+    }
 }
 
 fn heading(text: &str) {

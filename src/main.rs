@@ -79,13 +79,14 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
         Command::Pin(paths) => paths::run(Verb::Pin, &paths.paths)?,
         Command::Unpin(paths) => paths::run(Verb::Unpin, &paths.paths)?,
         Command::Why { path } => paths::run(Verb::Why, &[path])?,
+        Command::Unlock(paths) => paths::run(Verb::Unlock, &paths.paths)?,
         Command::Resize { mountpoint, size } => drive::resize(&mountpoint, &size)?,
         Command::Check { path, scrub: true, .. } => drive::scrub(&path)?,
         Command::Check { path, repair, .. } => drive::check(&path, repair)?,
         Command::Snapshots { share, credentials } => {
             azure::snapshots(&share, credentials.as_deref())?
         }
-        Command::Demo { check } => demo::run(check)?,
+        Command::Demo { check, azure } => demo::run(check, azure)?,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "covefs", &mut text);

@@ -1,4 +1,4 @@
-//! Commands about files on a drive: hydrate, evict, pin, unpin, why.
+//! Commands about files on a drive: hydrate, evict, pin, unpin, why, unlock.
 
 use crate::client::{self, Drive};
 use crate::control::{Answer, Request};
@@ -22,6 +22,7 @@ pub(crate) enum Verb {
     Pin,
     Unpin,
     Why,
+    Unlock,
 }
 
 /// Does it to every path. One that fails is named and the others go on.
@@ -52,6 +53,7 @@ pub(crate) fn run(verb: Verb, paths: &[PathBuf]) -> Result<()> {
 }
 
 fn one(verb: Verb, path: &Path, drives: &mut HashMap<PathBuf, Drive>) -> Result<u64> {
+    let shown = escaped_bytes(path.as_os_str().as_bytes());
     let (mountpoint, path) = locate(path)?;
     let drive = match drives.get(&mountpoint) {
         Some(drive) => drive.clone(),
@@ -67,6 +69,7 @@ fn one(verb: Verb, path: &Path, drives: &mut HashMap<PathBuf, Drive>) -> Result<
         Verb::Pin => Request::Pin { path },
         Verb::Unpin => Request::Unpin { path },
         Verb::Why => Request::Why { path },
+        Verb::Unlock => Request::Unlock { path },
     };
     let mut bar = Bar::new("fetching", true);
     let answer = client::ask(&drive, &request, &mut |now| bar.show(now));
@@ -77,6 +80,10 @@ fn one(verb: Verb, path: &Path, drives: &mut HashMap<PathBuf, Drive>) -> Result<
             for line in lines {
                 say!("{}", escaped(&line));
             }
+            Ok(0)
+        }
+        _ if verb == Verb::Unlock => {
+            say!("{}: its lock is gone; what waits for it goes up", shown);
             Ok(0)
         }
         _ => Ok(0),

@@ -195,6 +195,9 @@ impl Remote for LateDir {
         self.dir.get().map_or(&self.unknown, |dir| dir.limits())
     }
 
+    /// Leases are Azure's.
+    fn introduce(&self, _cache_id: &str) {}
+
     async fn identity(&self) -> covefs_remote::Result<ShareIdentity> {
         let dir = self.opened("identity", &RemotePath::root()).await?;
         let found = dir.identity().await?;
@@ -274,6 +277,10 @@ impl Remote for LateDir {
         attrs: &Attrs,
     ) -> covefs_remote::Result<Metadata> {
         self.opened("symlink", path).await?.symlink(path, target, attrs).await
+    }
+
+    async fn unlock(&self, path: &RemotePath) -> covefs_remote::Result<bool> {
+        self.opened("unlock", path).await?.unlock(path).await
     }
 
     async fn usage(&self) -> covefs_remote::Result<Usage> {

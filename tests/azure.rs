@@ -226,6 +226,73 @@ fn a_conflict_keeps_both() {
     site.assert_clean();
 }
 
+/// The command `covefs unlock PATH...`: exit code, and what it says.
+fn unlock(paths: &[&Path]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_covefs"));
+    let output = run(command.arg("unlock").args(paths), Duration::from_secs(60));
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
+}
+
+// rule X3: a lease that another client holds stops our upload, is told of, and can be broken.
+#[test]
+fn a_locked_file_is_told_of_and_unlocked() {
+    let mut site = Site::new("unlock", &["--debounce", "0s"]);
+    site.drive.allow("an upload failed; it is tried again");
+    site.server.write(SHARE, "dir/f.txt", b"base");
+    site.server.write(SHARE, "free", b"base");
+    site.drive.start();
+    site.same_here("dir/f.txt", b"base");
+    site.server.lease(SHARE, "dir/f.txt").unwrap();
+    fs::write(site.at("dir/f.txt"), b"ours, longer").unwrap();
+    fs::write(site.at("free"), b"new").unwrap();
+    let name = site.at("dir/f.txt").display().to_string();
+    let messages = || site.drive.status()["messages"].to_string();
+    until("status names it", FRESH, || messages().contains(&name));
+    let said = messages();
+    for part in ["another client has kept it locked for 0 minutes", "covefs unlock"] {
+        assert!(said.contains(part), "{said}");
+    }
+    until("others go on", FRESH, || site.server.read(SHARE, "free").unwrap() == b"new");
+    let mut why = Command::new(env!("CARGO_BIN_EXE_covefs"));
+    let why = common::succeed(why.arg("why").arg(site.at("dir/f.txt")), Duration::from_secs(60));
+    assert!(why.contains("another client has kept it locked"), "{why}");
+    // Whoever waits for the upload is told.
+    let waited = site.drive.try_covefs("sync", &["--wait"]);
+    let said = String::from_utf8_lossy(&waited.stderr).into_owned();
+    assert_eq!(waited.status.code(), Some(3), "{said}");
+    assert!(said.contains("another client keeps it locked"), "{said}");
+    site.same_there("dir/f.txt", b"base");
+    let (code, said) = unlock(&[&site.at("dir/f.txt")]);
+    assert!(code == 0 && said.contains("its lock is gone"), "{said}");
+    until("it goes up", FRESH, || site.server.read(SHARE, "dir/f.txt").unwrap() == b"ours, longer");
+    until("nothing is left to say", FRESH, || messages() == "[]");
+    site.assert_clean();
+}
+
+#[test]
+fn unlock_says_why_it_does_nothing() {
+    let site = Site::mounted("unlock-no");
+    fs::create_dir(site.at("dir")).unwrap();
+    fs::write(site.at("free"), b"x").unwrap();
+    site.drive.sync();
+    let (code, said) = unlock(&[&site.at("free")]);
+    assert!(code == 1 && said.contains("no other client keeps it locked"), "{said}");
+    let (code, said) = unlock(&[&site.at("dir")]);
+    assert!(code == 1 && said.contains("only files are locked"), "{said}");
+    let (code, said) = unlock(&[&site.at("gone")]);
+    assert!(code == 1 && said.contains("no such file"), "{said}");
+    let (code, said) = unlock(&[Path::new("/etc/passwd")]);
+    assert!(code == 1 && said.contains("is not on a covefs drive"), "{said}");
+    let mut other = Drive::new("unlock-dir", &[]);
+    fs::write(other.share.join("f"), b"x").unwrap();
+    other.start();
+    let (code, said) = unlock(&[&other.mnt.join("f")]);
+    assert!(code == 1 && said.contains("this kind of share has no locks"), "{said}");
+    let (code, _) = unlock(&[]);
+    assert_eq!(code, 2);
+}
+
 // DESIGN.md section 9, 6.
 #[test]
 fn the_drive_goes_on_while_the_share_is_away() {
@@ -281,6 +348,29 @@ fn a_killed_drive_loses_nothing_and_locks_nothing() {
     site.same_there("f", &pattern(2, 5 << 20));
     site.same_there("g", b"new");
     assert_eq!(site.names(), ["f", "g"]);
+    site.assert_clean();
+}
+
+/// The same in the middle of a rename, when no upload tells the next run who it was.
+#[test]
+fn a_drive_that_is_killed_in_a_rename_locks_nothing() {
+    let mut site = Site::new("kill-rename", &["--debounce", "0s"]);
+    AWAY.iter().for_each(|text| site.drive.allow(text));
+    site.server.write(SHARE, "f", b"text");
+    site.drive.start();
+    site.same_here("f", b"text");
+    let storm = site.server.faults().add(Rule::busy(None).on(Operation::RenameFile));
+    fs::rename(site.at("f"), site.at("g")).unwrap();
+    until("the rename holds the lease", FRESH, || {
+        matches!(site.server.stat(SHARE, "f").unwrap().lease, LeaseState::Leased(_))
+    });
+    site.drive.kill();
+    site.drive.detach();
+    site.server.faults().remove(storm);
+    site.drive.start();
+    site.drive.sync();
+    assert_eq!(site.names(), ["g"]);
+    site.same_here("g", b"text");
     site.assert_clean();
 }
 
@@ -386,6 +476,82 @@ fn paths_that_the_share_cannot_hold_are_refused_at_once() {
     assert!(names.contains(&format!("{deep}/f")) && names.contains(&format!("{deep}/g")));
     assert!(names.contains(&format!("{long}/{}", "m".repeat(255))));
     assert_eq!(site.drive.status()["uploads"]["conflicts"], 0);
+}
+
+/// A login that may only read makes a drive that says so at once, not when something is uploaded.
+#[test]
+fn a_login_that_may_only_read_makes_a_read_only_drive() {
+    let Site { drive, server } = Site::new("reader", &[]);
+    drop(drive);
+    server.write(SHARE, "dir/f", b"text");
+    let login = format!(
+        "AccountName={};FileEndpoint={};SharedAccessSignature={}",
+        server.account(),
+        server.endpoint(),
+        server.account_sas("rl", 3600)
+    );
+    let share = format!("azfiles://{}/{SHARE}", server.account());
+    let login = [("AZURE_STORAGE_CONNECTION_STRING", &*login)];
+    let mut drive = Drive::over("azure-reader-mount", &share, &login, &[]);
+    drive.start();
+    assert!(drive.said().contains("is read-only, and so is the drive"), "{}", drive.said());
+    let at = |name: &str| drive.mnt.join(name);
+    assert_eq!(fs::read(at("dir/f")).unwrap(), b"text");
+    let refused = Some(Errno::ROFS.raw_os_error());
+    assert_eq!(errno(fs::write(at("dir/f"), b"x")), refused);
+    assert_eq!(errno(fs::write(at("new"), b"x")), refused);
+    assert_eq!(errno(fs::create_dir(at("d"))), refused);
+    assert_eq!(errno(fs::remove_file(at("dir/f"))), refused);
+    assert_eq!(errno(fs::rename(at("dir/f"), at("g"))), refused);
+    assert_eq!(errno(fs::set_permissions(at("dir/f"), PermissionsExt::from_mode(0o600))), refused);
+    server.lease(SHARE, "dir/f").unwrap();
+    let (code, said) = unlock(&[&at("dir/f")]);
+    assert!(code == 1 && said.contains("the drive is read-only"), "{said}");
+    drive.unmount();
+    // Nothing but looking was tried.
+    for changes in
+        [Operation::PutRange, Operation::CreateFile, Operation::RenameFile, Operation::LeaseFile]
+    {
+        assert_eq!(server.count(changes), 0, "{changes:?}");
+    }
+}
+
+/// A share that is full loses nothing: `status` says why, and it goes on when there is room.
+#[test]
+fn a_full_share_loses_nothing() {
+    let mut site = Site::new("full", &["--debounce", "0s"]);
+    site.drive.allow("an upload failed; it is tried again");
+    site.drive.start();
+    fs::write(site.at("first"), pattern(1, 3 << 20)).unwrap();
+    site.drive.sync();
+    site.server.limit(SHARE, Some(8 << 20));
+    for number in 2..6_u64 {
+        fs::write(site.at(&format!("f{number}")), pattern(number, 3 << 20)).unwrap();
+    }
+    let messages = |site: &Site| site.drive.status()["messages"].to_string();
+    until("status says why", FRESH, || messages(&site).contains("the share is full"));
+    let waited = site.drive.try_covefs("sync", &["--wait"]);
+    let said = String::from_utf8_lossy(&waited.stderr).into_owned();
+    assert!(waited.status.code() == Some(3) && said.contains("the share is full"), "{said}");
+    // All of it is here, also after a kill, and what is there is whole.
+    site.drive.kill();
+    site.drive.detach();
+    site.drive.start();
+    for number in 2..6_u64 {
+        site.same_here(&format!("f{number}"), &pattern(number, 3 << 20));
+    }
+    site.same_there("first", &pattern(1, 3 << 20));
+    // Removals make room; more room, and the rest goes up.
+    fs::remove_file(site.at("first")).unwrap();
+    until("what is removed goes", FRESH, || !site.names().contains(&"first".to_owned()));
+    site.server.limit(SHARE, None);
+    site.drive.sync();
+    assert_eq!(site.names(), ["f2", "f3", "f4", "f5"]);
+    for number in 2..6_u64 {
+        site.same_there(&format!("f{number}"), &pattern(number, 3 << 20));
+    }
+    assert_eq!(messages(&site), "[]");
+    site.assert_clean();
 }
 
 /// What a login of Entra ID needs besides its own variables.

@@ -45,6 +45,7 @@ impl Vfs {
                 failure.error
             ));
         }
+        messages.extend(self.locked_messages());
         let recovered = Self::recovered(&*self.disk);
         if recovered > 0 {
             messages.push(format!("{recovered} files that nobody claims lie in recovered/"));
@@ -340,6 +341,7 @@ impl Vfs {
         }
         if node.is_dirty() {
             let waits = match self.sync.failure(node.ino) {
+                Some(failure) if failure.is_locked() => self.locked_in_words(node.ino, &failure),
                 Some(failure) => {
                     format!("an upload failed {} times: {}", failure.count, failure.error)
                 }

@@ -138,9 +138,11 @@ impl From<covefs_remote::Error> for Error {
                 ErrorKind::Offline
             }
             RemoteKind::Timeout => ErrorKind::Timeout,
-            RemoteKind::Busy | RemoteKind::Protocol | RemoteKind::Io | RemoteKind::Source => {
-                ErrorKind::Io
-            }
+            RemoteKind::Busy
+            | RemoteKind::Locked
+            | RemoteKind::Protocol
+            | RemoteKind::Io
+            | RemoteKind::Source => ErrorKind::Io,
         };
         let path = error.path.to_string();
         Error { kind, op: error.op, path, source: Some(Box::new(error)) }

@@ -120,6 +120,13 @@ pub(crate) const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait after a failed upload.
 pub(crate) const RETRY_LAST: Duration = Duration::from_secs(60);
 
+/// A file that another client keeps locked on the share for so long goes up beside it (X3).
+pub(crate) const LOCKED: Duration = Duration::from_secs(15 * 60);
+/// A lock that lasts so long is no other site that is just replacing the file.
+pub(crate) const LOCKED_LONG: Duration = Duration::from_secs(10);
+/// Locked files that `status` names; more are counted.
+pub(crate) const LOCKED_NAMED: usize = 5;
+
 /// How often dirty data files are synced and what is present reaches the index (J6, D3).
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// How often the sum of what data files take is compared with the disk (E2).

@@ -382,6 +382,7 @@ impl Vfs {
             lock,
             config,
         });
+        vfs.remote.introduce(&vfs.site.cache_id);
         // Before any upload of this run: these are an earlier one's.
         let leftovers: Vec<RemotePath> =
             vfs.journal.live(|live| live.temps.iter().cloned().collect());

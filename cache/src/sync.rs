@@ -4,6 +4,7 @@
 
 mod change;
 mod conflict;
+mod locked;
 mod plan;
 mod quiet;
 mod run;
@@ -71,6 +72,38 @@ pub(crate) struct Failure {
     /// What the share said, if it was the share.
     pub kind: Option<RemoteKind>,
     pub since: Instant,
+    /// Since when another client has kept the file locked, as far as the share answered.
+    pub locked: Option<Instant>,
+}
+
+impl Failure {
+    /// Whether the share will go on refusing until somebody does something about it.
+    fn is_lasting(&self) -> bool {
+        match self.kind {
+            Some(RemoteKind::Locked) => self.locked_for() > Some(limits::LOCKED_LONG),
+            kind => matches!(
+                kind,
+                Some(
+                    RemoteKind::NoSpace
+                        | RemoteKind::PermissionDenied
+                        | RemoteKind::ReadOnly
+                        | RemoteKind::NameInvalid
+                        | RemoteKind::NameTooLong
+                        | RemoteKind::TooLarge
+                        | RemoteKind::Unsupported
+                )
+            ),
+        }
+    }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        self.kind == Some(RemoteKind::Locked)
+    }
+
+    /// For how long another client has kept the file locked.
+    pub(crate) fn locked_for(&self) -> Option<Duration> {
+        self.locked.map(|since| since.elapsed())
+    }
 }
 
 /// Which nodes and places a change of ours is under way at, or when it ended (S4).
@@ -229,7 +262,7 @@ impl Sync {
             match queue.failed.get(ino) {
                 Some(failure)
                     if failure.count > 1 + before.get(ino).copied().unwrap_or(0)
-                        && failure.kind.is_some_and(is_lasting) =>
+                        && failure.is_lasting() =>
                 {
                     last = Some(failure.clone());
                 }
@@ -240,10 +273,17 @@ impl Sync {
         last
     }
 
-    /// What went wrong, with how many nodes, and the last error of each kind.
+    /// All that others keep locked.
+    fn locked(&self) -> Vec<(Ino, Failure)> {
+        let queue = self.lock();
+        let locked = queue.failed.iter().filter(|(_, failure)| failure.is_locked());
+        locked.map(|(ino, failure)| (*ino, failure.clone())).collect()
+    }
+
+    /// What went wrong, with how many nodes, and the last error of each kind; `Locked` aside.
     pub(crate) fn failures(&self) -> Vec<(usize, Failure)> {
         let mut kinds: Vec<(usize, Failure)> = Vec::new();
-        for failure in self.lock().failed.values() {
+        for failure in self.lock().failed.values().filter(|failure| !failure.is_locked()) {
             match kinds.iter_mut().find(|(_, other)| other.kind == failure.kind) {
                 Some((count, last)) => {
                     *count += 1;
@@ -256,20 +296,6 @@ impl Sync {
         }
         kinds
     }
-}
-
-/// Whether the share will go on refusing until somebody does something about it.
-fn is_lasting(kind: RemoteKind) -> bool {
-    matches!(
-        kind,
-        RemoteKind::NoSpace
-            | RemoteKind::PermissionDenied
-            | RemoteKind::ReadOnly
-            | RemoteKind::NameInvalid
-            | RemoteKind::NameTooLong
-            | RemoteKind::TooLarge
-            | RemoteKind::Unsupported
-    )
 }
 
 impl Queue {

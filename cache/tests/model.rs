@@ -1,17 +1,23 @@
 //! Random operations against a plain model: what is read, listed and stat'ed is what the model
 //! says, through evictions, restarts, crashes, a lost index and edits from outside; in the end the
-//! share has just that, and no conflict.
+//! share has just that, and no conflict. Over a share in memory, and over an Azure share.
 //!
 //! `COVEFS_MODEL_ROUNDS=200 COVEFS_SEED=7 cargo test -p covefs-cache --test model` for longer runs.
 #![allow(clippy::unwrap_used)]
 
 mod harness;
+#[path = "model/share.rs"]
+mod share;
 
 use covefs_cache::*;
 use covefs_remote::Remote;
+use covefs_remote::fault::FaultRemote;
 use covefs_remote::memory::Entry as Held;
+use covefs_remote::memory::MemoryRemote;
 use harness::*;
+use share::Share;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 const ROUNDS: u64 = 8;
@@ -44,7 +50,9 @@ struct Open {
 }
 
 struct World {
+    /// First, so that it ends before its share does.
     rig: Rig,
+    share: Share,
     random: Random,
     names: BTreeMap<String, Kept>,
     files: BTreeMap<u64, Bytes>,
@@ -64,15 +72,20 @@ fn parent(path: &str) -> &str {
 }
 
 impl World {
-    fn new(seed: u64) -> World {
-        let rig = Rig::with(|memory, config| {
-            TOPS.iter().for_each(|top| memory.write_dir(&path(top)));
+    fn new(seed: u64, share: Share) -> World {
+        TOPS.iter().for_each(|top| share.write_dir(top));
+        let memory = match &share {
+            Share::Memory(memory) => memory.clone(),
+            Share::Azure(_) => Arc::new(MemoryRemote::new()),
+        };
+        let rig = Rig::over(share.remote(), memory, |_, config| {
             config.limit_bytes = LIMIT;
             config.debounce = Duration::from_millis(seed % 3 * 15);
         });
         let names = TOPS.iter().map(|top| ((*top).to_owned(), Kept::Dir)).collect();
         World {
             rig,
+            share,
             random: Random::seeded(seed),
             names,
             files: BTreeMap::new(),
@@ -398,6 +411,9 @@ impl World {
     }
 
     fn xattr(&mut self) {
+        if !self.rig.remote.limits().has_xattrs {
+            return;
+        }
         let Some((path, id)) = self.file() else { return };
         let name = format!("user.{}", self.random.below(3)).into_bytes();
         let value = pattern(self.random.next(), 10);
@@ -543,6 +559,7 @@ impl World {
                 self.rig.crash(Index::Kept);
             }
         }
+        self.rig.remote = Arc::new(FaultRemote::new(self.share.remote()));
         self.rig.start();
         self.check_all();
     }
@@ -556,12 +573,12 @@ impl World {
         }
         if self.names.contains_key(&spot) && self.random.one_in(3) {
             self.say(format!("outside removes {spot}"));
-            assert!(self.rig.memory.remove_path(&path(&spot)));
+            assert!(self.share.remove(&spot));
             self.names.remove(&spot);
         } else {
             let data = self.some_bytes();
             self.say(format!("outside writes {spot} {}", data.len()));
-            self.rig.memory.write_file(&path(&spot), data.clone());
+            self.share.write(&spot, &data);
             let mode = match self.names.get(&spot) {
                 Some(Kept::File(id)) => (self.files[id].mode, self.files[id].xattrs.clone()),
                 _ => (0o644, BTreeMap::new()),
@@ -600,28 +617,25 @@ impl World {
 
     /// The share has just what the model has, attributes too.
     fn compare_share(&self) {
-        let there = self.rig.memory.tree();
-        let there: BTreeMap<String, Held> = there
-            .into_iter()
-            .map(|(path, held)| (path.to_string().trim_start_matches('/').to_owned(), held))
-            .collect();
+        self.rig.until("nothing passing is left", |_| self.share.is_at_rest());
+        let there = self.rig.wait(self.share.tree());
         let (mine, theirs): (Vec<_>, Vec<_>) =
             (self.names.keys().cloned().collect(), there.keys().cloned().collect());
         assert_eq!(theirs, mine, "names on the share, names in the model");
-        for (at, held) in &there {
+        for (at, (held, found)) in &there {
             match (held, &self.names[at]) {
                 (Held::Dir, Kept::Dir) => {}
                 (Held::Symlink(there), Kept::Symlink(here)) => assert_eq!(there, here),
                 (Held::File(there), Kept::File(id)) => {
                     let file = &self.files[id];
                     same(there, &file.bytes);
-                    let found = self.rig.wait(self.rig.memory.stat(&path(at))).unwrap();
                     assert_eq!(found.mode, Some(file.mode), "mode of {at} on the share");
                     if let Some(mtime) = file.mtime {
                         assert_eq!(found.mtime, mtime, "mtime of {at} on the share");
                     }
                     let xattrs: Vec<_> = file.xattrs.clone().into_iter().collect();
-                    assert_eq!(found.xattrs, Some(xattrs), "xattrs of {at} on the share");
+                    let kept = self.rig.remote.limits().has_xattrs.then_some(xattrs);
+                    assert_eq!(found.xattrs, kept, "xattrs of {at} on the share");
                 }
                 (there, here) => panic!("{at} is {there:?} on the share, {here:?} in the model"),
             }
@@ -630,8 +644,8 @@ impl World {
     }
 }
 
-fn round(seed: u64, steps: u64) {
-    let mut world = World::new(seed);
+fn round(seed: u64, steps: u64, share: Share) {
+    let mut world = World::new(seed, share);
     let run = std::panic::AssertUnwindSafe(|| {
         for _ in 0..steps {
             world.step();
@@ -653,9 +667,19 @@ fn round(seed: u64, steps: u64) {
 
 #[test]
 fn the_drive_is_as_the_model_and_so_is_the_share() {
+    rounds(env_number("COVEFS_MODEL_ROUNDS", ROUNDS), Share::memory);
+}
+
+/// A quarter of the rounds: each change takes several requests.
+#[test]
+fn the_drive_is_as_the_model_and_so_is_an_azure_share() {
+    rounds(env_number("COVEFS_MODEL_ROUNDS", ROUNDS).div_ceil(4), Share::azure);
+}
+
+fn rounds(count: u64, share: fn() -> Share) {
     let first = env_number("COVEFS_SEED", 1);
     let steps = env_number("COVEFS_MODEL_STEPS", STEPS);
-    for seed in first..first + env_number("COVEFS_MODEL_ROUNDS", ROUNDS) {
-        round(seed, steps);
+    for seed in first..first + count {
+        round(seed, steps, share());
     }
 }

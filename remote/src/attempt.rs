@@ -68,8 +68,8 @@ pub enum Class {
 pub enum Repeat {
     /// It only reads: after every transient failure.
     Safe,
-    /// It changes something: only when the share said that it did not do it (`Busy`). After a
-    /// timeout or a lost connection its outcome is unknown, and the caller asks first.
+    /// It changes something: only when the share said that it did not do it (`Busy`, `Locked`:
+    /// another site locks a file for an instant). After a timeout or a lost connection its outcome is unknown, and the caller asks first.
     AskFirst,
 }
 
@@ -77,7 +77,7 @@ impl Repeat {
     fn allows(self, kind: ErrorKind) -> bool {
         match self {
             Repeat::Safe => kind.is_transient(),
-            Repeat::AskFirst => kind == ErrorKind::Busy,
+            Repeat::AskFirst => matches!(kind, ErrorKind::Busy | ErrorKind::Locked),
         }
     }
 }
@@ -297,6 +297,7 @@ fn is_answer(kind: ErrorKind) -> bool {
         | ErrorKind::Unreachable
         | ErrorKind::Timeout
         | ErrorKind::Busy
+        | ErrorKind::Locked
         | ErrorKind::IdentityChanged
         | ErrorKind::Protocol
         | ErrorKind::Io

@@ -26,6 +26,7 @@ mod snapshots;
 mod time;
 mod url;
 mod write;
+mod xml;
 
 pub use account::Account;
 pub use entra::{AUTHORITY, Entra, Identity, MACHINE};
@@ -101,7 +102,7 @@ impl AzureRemote {
             has_xattrs: false,
             exchange: true,
             quick_stat: false,
-            read_only: snapshot.is_some(),
+            read_only: snapshot.is_some() || !account.may_write(),
         };
         let http = Http::new(account, &share, &dir, snapshot)?;
         let share = Share::new(http, (share, dir), defaults, page_entries, known);
@@ -113,11 +114,11 @@ impl AzureRemote {
         snapshots::list(account, share).await
     }
 
-    /// Refuses a change of what can't change.
+    /// Refuses a change of what can't change, or not by this login.
     fn check_writable(&self, op: &'static str, path: &RemotePath) -> Result<()> {
-        match self.share.http.snapshot {
-            Some(_) => Err(Error::new(ErrorKind::ReadOnly, op, path)),
-            None => Ok(()),
+        match self.limits.read_only {
+            true => Err(Error::new(ErrorKind::ReadOnly, op, path)),
+            false => Ok(()),
         }
     }
 }
@@ -128,13 +129,17 @@ impl Remote for AzureRemote {
         &self.limits
     }
 
+    fn introduce(&self, cache_id: &str) {
+        self.share.owner.is(cache_id);
+    }
+
     async fn identity(&self) -> Result<ShareIdentity> {
         self.share.identity().await
     }
 
     async fn stat(&self, path: &RemotePath) -> Result<Metadata> {
         let facts = self.share.look("stat", path).await?;
-        if facts.is_leased && self.share.http.snapshot.is_none() {
+        if facts.is_leased && !self.limits.read_only {
             self.share.let_go(path, &facts).await;
         }
         Ok(self.share.metadata(&facts))
@@ -200,6 +205,11 @@ impl Remote for AzureRemote {
         change::symlink(&self.share, path, target, attrs).await
     }
 
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        self.check_writable("unlock", path)?;
+        lease::break_foreign(&self.share, path).await
+    }
+
     async fn usage(&self) -> Result<Usage> {
         self.share.usage().await
     }
@@ -213,7 +223,7 @@ impl Remote for AzureRemote {
 /// Reads any bytes as each kind of answer's body; for fuzzing.
 pub(crate) fn read_any_body(bytes: &[u8]) {
     let _ = (listing::parse(bytes, None), snapshots::parse(bytes));
-    let _ = listing::number(bytes, "ShareUsageBytes");
+    let _ = xml::number(bytes, "ShareUsageBytes");
 }
 
 /// Reads any text as each kind of header; for fuzzing.

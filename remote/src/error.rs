@@ -45,6 +45,8 @@ pub enum ErrorKind {
     Timeout,
     /// The share asks us to slow down or reports trouble of its own.
     Busy,
+    /// Another client keeps the file locked, and may do so for ever; nothing was changed.
+    Locked,
     /// Another share stands where ours was (X1).
     IdentityChanged,
     /// An answer that makes no sense.
@@ -76,6 +78,7 @@ impl ErrorKind {
             ErrorKind::Unreachable => "there is no connection",
             ErrorKind::Timeout => "no answer came in time",
             ErrorKind::Busy => "the share is busy",
+            ErrorKind::Locked => "another client keeps it locked",
             ErrorKind::IdentityChanged => "another share stands in its place",
             ErrorKind::Protocol => "the share answers what makes no sense",
             ErrorKind::Io => "the share has an I/O error",
@@ -116,6 +119,7 @@ impl ErrorKind {
             | ErrorKind::Unreachable
             | ErrorKind::Timeout
             | ErrorKind::Busy
+            | ErrorKind::Locked
             | ErrorKind::IdentityChanged
             | ErrorKind::Protocol
             | ErrorKind::Io
@@ -141,6 +145,7 @@ impl ErrorKind {
             | ErrorKind::ReadOnly
             | ErrorKind::TooLarge
             | ErrorKind::Unauthenticated
+            | ErrorKind::Locked
             | ErrorKind::IdentityChanged
             | ErrorKind::Protocol
             | ErrorKind::Io

@@ -188,6 +188,10 @@ impl Remote for FaultRemote {
         self.inner.limits()
     }
 
+    fn introduce(&self, cache_id: &str) {
+        self.inner.introduce(cache_id);
+    }
+
     async fn identity(&self) -> Result<ShareIdentity> {
         self.pass("identity", &[&RemotePath::root()], self.inner.identity()).await
     }
@@ -261,6 +265,10 @@ impl Remote for FaultRemote {
 
     async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata> {
         self.pass("symlink", &[path], self.inner.symlink(path, target, attrs)).await
+    }
+
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        self.pass("unlock", &[path], self.inner.unlock(path)).await
     }
 
     async fn usage(&self) -> Result<Usage> {

@@ -22,10 +22,10 @@ mod watch;
 
 pub use error::{Error, ErrorKind, Existence, Result};
 pub use metadata::{
-    Attrs, ContentMark, Expect, Kind, Limits, Metadata, NameRule, PathMax, ShareIdentity,
-    Timestamp, Usage, Version, Xattrs,
+    Attrs, ContentMark, Expect, Kind, Limits, Metadata, NameRule, ShareIdentity, Timestamp, Usage,
+    Version, Xattrs,
 };
-pub use path::RemotePath;
+pub use path::{PathLength, RemotePath};
 pub use watch::{Change, ChangeStream};
 
 use async_trait::async_trait;
@@ -87,6 +87,10 @@ pub trait Source: Send + Sync {
 pub trait Remote: Send + Sync {
     /// What this share can hold and what it promises.
     fn limits(&self) -> &Limits;
+
+    /// Who asks: the name of a cache, the same at its next start and no other's. Told before anything is
+    /// changed, so that what an earlier run left locked is known as ours (X3).
+    fn introduce(&self, cache_id: &str);
 
     /// Which share this is; changes when another one is found in its place (rule X1).
     async fn identity(&self) -> Result<ShareIdentity>;
@@ -151,6 +155,10 @@ pub trait Remote: Send + Sync {
 
     /// A new symlink holding `target`. Errors: `Exists`, `NotFound` (parent), `Unsupported`.
     async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata>;
+
+    /// Takes the lock of a file away from the client that holds it (`Locked`); whether one did.
+    /// `Unsupported`: the share knows no such locks.
+    async fn unlock(&self, path: &RemotePath) -> Result<bool>;
 
     /// Size and free space of the share.
     async fn usage(&self) -> Result<Usage>;

@@ -203,6 +203,8 @@ impl Remote for LocalRemote {
         &self.limits
     }
 
+    fn introduce(&self, _cache_id: &str) {}
+
     async fn identity(&self) -> Result<ShareIdentity> {
         let root = self.disk.root.clone();
         self.disk.block("identity", &RemotePath::root(), move || root.identity_now()).await
@@ -321,6 +323,10 @@ impl Remote for LocalRemote {
         let create =
             move |view: &View, path: &RemotePath| change::symlink(view, path, &target, &attrs);
         self.disk.enter("symlink", path, create).await
+    }
+
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        Err(Error::new(ErrorKind::Unsupported, "unlock", path))
     }
 
     async fn usage(&self) -> Result<Usage> {

@@ -16,7 +16,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast::Sender;
@@ -38,6 +38,8 @@ pub struct MemoryRemote {
 struct State {
     identity: String,
     tree: Tree,
+    /// Files that somebody keeps locked.
+    locked: BTreeSet<RemotePath>,
 }
 
 impl Default for MemoryRemote {
@@ -68,7 +70,8 @@ impl MemoryRemote {
     /// An empty share with these limits, all of which it enforces.
     pub fn with_limits(limits: Limits) -> Self {
         let tree = Tree::new(limits.clone());
-        let state = Mutex::new(State { identity: "memory:1".into(), tree });
+        let state =
+            Mutex::new(State { identity: "memory:1".into(), tree, locked: BTreeSet::new() });
         MemoryRemote { limits, state, changes: Sender::new(crate::watch::CHANGES_MAX) }
     }
 
@@ -96,6 +99,14 @@ impl MemoryRemote {
         let done = self.with(op, path, change)?;
         self.tell(Change::At(path.clone()));
         Ok(done)
+    }
+
+    /// Nobody else keeps it locked.
+    fn check_free(&self, op: &'static str, path: &RemotePath) -> Result<()> {
+        match self.state().locked.contains(path) {
+            true => Err(Error::new(ErrorKind::Locked, op, path)),
+            false => Ok(()),
+        }
     }
 
     fn put(
@@ -182,6 +193,8 @@ impl Remote for MemoryRemote {
         &self.limits
     }
 
+    fn introduce(&self, _cache_id: &str) {}
+
     async fn identity(&self) -> Result<ShareIdentity> {
         Ok(ShareIdentity(self.state().identity.clone()))
     }
@@ -241,6 +254,7 @@ impl Remote for MemoryRemote {
             return Err(Error::new(ErrorKind::IsADirectory, "replace", path));
         }
         let (bytes, attrs) = drain(path, &*source).await?;
+        self.check_free("replace", path)?;
         self.put(path, bytes.into(), &attrs, expect)
     }
 
@@ -251,6 +265,8 @@ impl Remote for MemoryRemote {
         to: &RemotePath,
         expect: Expect,
     ) -> Result<Metadata> {
+        self.check_free("rename", from)?;
+        self.check_free("rename", to)?;
         let id = self.with("rename", from, |tree| {
             let id = tree.slot(from)?.2.ok_or(ErrorKind::NotFound)?;
             tree.check_object(id, version)?;
@@ -287,6 +303,7 @@ impl Remote for MemoryRemote {
     }
 
     async fn remove(&self, path: &RemotePath, expect: Expect) -> Result<()> {
+        self.check_free("remove", path)?;
         self.change("remove", path, |tree| {
             let (parent, name, held) = tree.slot(path)?;
             let id = held.ok_or(ErrorKind::NotFound)?;
@@ -306,6 +323,7 @@ impl Remote for MemoryRemote {
         version: &Version,
         attrs: &Attrs,
     ) -> Result<Metadata> {
+        self.check_free("set_attrs", path)?;
         self.change("set_attrs", path, |tree| {
             let id = tree.resolve(path)?;
             tree.check_object(id, version)?;
@@ -323,6 +341,11 @@ impl Remote for MemoryRemote {
             return Err(Error::new(ErrorKind::Unsupported, "symlink", path));
         }
         self.make("symlink", path, Body::Symlink(target.to_vec()), attrs)
+    }
+
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        self.with("unlock", path, |tree| tree.resolve(path))?;
+        Ok(self.state().locked.remove(path))
     }
 
     async fn usage(&self) -> Result<Usage> {

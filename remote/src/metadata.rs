@@ -1,5 +1,6 @@
 //! What a share says of an entry: its kind, times, attributes and version.
 
+use crate::PathLength;
 use serde::{Deserialize, Serialize};
 
 /// Seconds and nanoseconds since 1970, UTC.
@@ -189,15 +190,6 @@ pub enum NameRule {
     Mapped,
 }
 
-/// The longest path of a share, below its root.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PathMax {
-    /// UTF-16 units, a slash before each name included.
-    pub units: usize,
-    /// Names.
-    pub depth: usize,
-}
-
 /// What a share can hold and what it promises.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -209,8 +201,8 @@ pub struct Limits {
     pub names: NameRule,
     /// Bytes of the longest name.
     pub name_bytes_max: usize,
-    /// The longest path; `None`: none that anybody comes to.
-    pub path_max: Option<PathMax>,
+    /// The longest path below its root; `None`: none that anybody comes to.
+    pub path_max: Option<PathLength>,
     /// Whether `A` and `a` are two files.
     pub case_sensitive: bool,
     /// Whether it keeps owner and permission bits.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Add;
 
 /// Names joined by `/`, without a leading or trailing one; the root is empty. Names are bytes:
 /// what a share cannot hold is refused by that share, not here.
@@ -63,9 +64,55 @@ impl RemotePath {
             || (self.0.starts_with(&dir.0) && self.0.get(dir.0.len()) == Some(&b'/'))
     }
 
+    /// How long it is and how deep.
+    pub fn length(&self) -> PathLength {
+        self.names().map(PathLength::of).fold(PathLength::default(), Add::add)
+    }
+
     /// The bytes, without a leading slash.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// How long a path is, as shares of Windows' kind count it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PathLength {
+    /// UTF-16 units, a slash before each name included.
+    pub units: usize,
+    /// Names.
+    pub depth: usize,
+}
+
+impl PathLength {
+    /// What one name adds.
+    pub fn of(name: &[u8]) -> PathLength {
+        PathLength { units: 1 + String::from_utf8_lossy(name).encode_utf16().count(), depth: 1 }
+    }
+
+    /// The longer and the deeper of both.
+    pub fn max(self, other: PathLength) -> PathLength {
+        let (units, depth) = (self.units.max(other.units), self.depth.max(other.depth));
+        PathLength { units, depth }
+    }
+
+    /// What is left of it below something of this length.
+    pub fn below(self, above: PathLength) -> PathLength {
+        let units = self.units.saturating_sub(above.units);
+        PathLength { units, depth: self.depth.saturating_sub(above.depth) }
+    }
+
+    /// Whether it is no longer and no deeper than `most`.
+    pub fn fits(self, most: PathLength) -> bool {
+        self.units <= most.units && self.depth <= most.depth
+    }
+}
+
+impl Add for PathLength {
+    type Output = PathLength;
+
+    fn add(self, other: PathLength) -> PathLength {
+        PathLength { units: self.units + other.units, depth: self.depth + other.depth }
     }
 }
 
@@ -93,6 +140,19 @@ mod tests {
         assert_eq!((parent.as_bytes(), name), (&b"a"[..], &b"b c"[..]));
         assert_eq!(RemotePath::parse(b"/a//b c/"), path);
         assert!(RemotePath::root().split().is_none());
+    }
+
+    #[test]
+    fn lengths_count_units_and_names() {
+        let path = RemotePath::parse("a/\u{1f600}b".as_bytes());
+        assert_eq!(path.length(), PathLength { units: 2 + 4, depth: 2 });
+        assert_eq!(RemotePath::root().length(), PathLength::default());
+        let most = PathLength { units: 6, depth: 2 };
+        assert!(path.length().fits(most) && !(path.length() + PathLength::of(b"")).fits(most));
+        assert_eq!(
+            most.below(PathLength { units: 9, depth: 1 }),
+            PathLength { units: 0, depth: 1 }
+        );
     }
 
     #[test]

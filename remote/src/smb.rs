@@ -180,6 +180,8 @@ impl Remote for SmbRemote {
         if self.session.is_narrow() { &self.narrow } else { &self.limits }
     }
 
+    fn introduce(&self, _cache_id: &str) {}
+
     async fn identity(&self) -> Result<ShareIdentity> {
         let asked = async {
             let link = self.session.link().await?;
@@ -278,6 +280,10 @@ impl Remote for SmbRemote {
     async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata> {
         let made = change::symlink(&self.session, path, target, attrs).await;
         made.map_err(|fail| fail.into_error("symlink", path))
+    }
+
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        Err(Error::new(ErrorKind::Unsupported, "unlock", path))
     }
 
     async fn usage(&self) -> Result<Usage> {

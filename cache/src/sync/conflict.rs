@@ -46,7 +46,7 @@ impl Vfs {
     }
 
     /// What the share has at a path: `None` when it has nothing there.
-    async fn look(&self, path: &RemotePath) -> Result<Option<Metadata>> {
+    pub(super) async fn look(&self, path: &RemotePath) -> Result<Option<Metadata>> {
         match self.remote.stat(path).await {
             Ok(metadata) => Ok(Some(metadata)),
             Err(error) if is_gone(&error) => Ok(None),
@@ -86,6 +86,9 @@ impl Vfs {
         // Bytes of the base that are not here could not be had: gone, or just not now? Without a base
         // it was the local disk, which says nothing about the share.
         let base_failed = error.kind == RemoteKind::Source && view.node.base.is_some();
+        if error.kind == RemoteKind::Locked {
+            return self.resolve_locked(view, place, path, error).await;
+        }
         if !is_mismatch(error.kind) && !base_failed {
             return self.retry(error);
         }
@@ -359,6 +362,9 @@ impl Vfs {
         error: RemoteError,
     ) -> Result<Outcome> {
         self.was_not_made(view.node.ino)?;
+        if error.kind == RemoteKind::Locked && error.path == *to {
+            return self.resolve_locked(view, place, to, error).await;
+        }
         if !is_mismatch(error.kind) {
             return self.retry(error);
         }
@@ -377,7 +383,10 @@ impl Vfs {
             return self.place_is_theirs(node);
         }
         match target {
-            Some(found) => self.beside(view, place, &found).await,
+            Some(found) => {
+                let why = "the new name was taken on the share";
+                self.beside(view, place, &found, why).await
+            }
             None if self.parent_is_gone(place).await? => Ok(Outcome::Later(limits::RETRY_FIRST)),
             None => {
                 if let Some(old) = &view.occupant {
@@ -404,8 +413,14 @@ impl Vfs {
         Ok(Outcome::Done)
     }
 
-    /// The name that a rename wants is taken by something unseen: ours goes beside it.
-    async fn beside(&self, view: &View, place: &Place, found: &Metadata) -> Result<Outcome> {
+    /// The name that a rename wants is not to be had: ours goes beside it.
+    pub(super) async fn beside(
+        &self,
+        view: &View,
+        place: &Place,
+        found: &Metadata,
+        why: &str,
+    ) -> Result<Outcome> {
         let mut tree = self.tree();
         let Some(mut node) = tree.get(view.node.ino)? else { return Ok(Outcome::Done) };
         if node.place.as_ref() != Some(place) {
@@ -418,7 +433,7 @@ impl Vfs {
         let mut nodes = Vec::new();
         nodes.extend(gone(&mut tree, view.occupant.as_ref())?);
         nodes.push(node);
-        let record = self.conflict(path, copy, "the new name was taken on the share", &[]);
+        let record = self.conflict(path, copy, why, &[]);
         self.commit(&mut tree, &nodes, vec![record], false)?;
         let theirs = self.node_from(place.clone(), found);
         self.commit(&mut tree, &[theirs], Vec::new(), false)?;

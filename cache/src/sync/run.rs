@@ -10,7 +10,7 @@ use crate::limits;
 use crate::names::OUR_PREFIX;
 use crate::node::{Node, Place};
 use crate::vfs::Vfs;
-use covefs_remote::{Kind, Remote, RemotePath};
+use covefs_remote::{ErrorKind as RemoteKind, Kind, Remote, RemotePath};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -122,10 +122,19 @@ impl Vfs {
                 error: String::new(),
                 kind: None,
                 since: Instant::now(),
+                locked: None,
             });
             failure.count += 1;
             failure.error = error.to_string();
             failure.kind = error.of_share();
+            match failure.kind {
+                Some(RemoteKind::Locked) => {
+                    failure.locked.get_or_insert_with(Instant::now);
+                }
+                // No answer says nothing of the lock.
+                Some(kind) if kind.is_transient() || kind.is_offline() => {}
+                _ => failure.locked = None,
+            }
             let doubled = limits::RETRY_FIRST * (1 << failure.count.min(6).saturating_sub(1));
             doubled.min(limits::RETRY_LAST)
         };

@@ -70,7 +70,7 @@ impl Vfs {
 
     /// Fetches what the share has of a file that is about to lose its base; `false`: there is no
     /// room for it now. What the share no longer has, and what is too big, stays missing.
-    async fn complete(&self, node: &Node) -> Result<bool> {
+    pub(super) async fn complete(&self, node: &Node) -> Result<bool> {
         let file = self.bytes_of(&mut self.tree(), node)?;
         let Some(file) = file else { return Ok(true) };
         if file.lock().size > self.space.limit() / 4 {

@@ -4,9 +4,9 @@
 mod values;
 
 use covefs_cache::*;
-use covefs_remote::RemotePath;
 use covefs_remote::fault::FaultRemote;
 use covefs_remote::memory::{Entry as Held, MemoryRemote};
+use covefs_remote::{Remote, RemotePath};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -63,7 +63,16 @@ impl Rig {
     /// The same with a share and settings prepared.
     pub fn with(prepare: impl FnOnce(&MemoryRemote, &mut Config)) -> Rig {
         let memory = Arc::new(MemoryRemote::new());
-        let remote = Arc::new(FaultRemote::new(memory.clone()));
+        Rig::over(memory.clone(), memory, prepare)
+    }
+
+    /// The same on any share; `memory` is what tests of a share in memory look at.
+    pub fn over(
+        share: Arc<dyn Remote>,
+        memory: Arc<MemoryRemote>,
+        prepare: impl FnOnce(&MemoryRemote, &mut Config),
+    ) -> Rig {
+        let remote = Arc::new(FaultRemote::new(share));
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut config = config(dir.path().join("cache"));
         prepare(&memory, &mut config);

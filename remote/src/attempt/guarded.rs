@@ -101,6 +101,10 @@ impl Remote for Guarded {
         self.inner.limits()
     }
 
+    fn introduce(&self, cache_id: &str) {
+        self.inner.introduce(cache_id);
+    }
+
     async fn identity(&self) -> Result<ShareIdentity> {
         self.ask("identity", &RemotePath::root(), || self.inner.identity()).await
     }
@@ -180,6 +184,10 @@ impl Remote for Guarded {
 
     async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata> {
         self.change("symlink", path, || self.inner.symlink(path, target, attrs)).await
+    }
+
+    async fn unlock(&self, path: &RemotePath) -> Result<bool> {
+        self.change("unlock", path, || self.inner.unlock(path)).await
     }
 
     async fn usage(&self) -> Result<Usage> {

@@ -118,6 +118,18 @@ impl Account {
         Ok(Account { name: name.into(), endpoint, credential })
     }
 
+    /// Whether the login may change anything, as far as it says so itself: a token tells what it is
+    /// good for, unless a policy of the share does.
+    pub(super) fn may_write(&self) -> bool {
+        match &self.credential {
+            Credential::Key(_) | Credential::Tokens(_) => true,
+            Credential::Sas(parameters) => {
+                let mut permissions = parameters.iter().filter(|(name, _)| name == "sp");
+                permissions.all(|(_, value)| value.contains('w'))
+            }
+        }
+    }
+
     /// The token's parameters, where every URL carries them.
     pub(super) fn token(&self) -> Option<String> {
         match &self.credential {
@@ -207,5 +219,10 @@ mod tests {
         assert_eq!(account.token(), None);
         let account = Account::with_sas("acme", "?sv=1&sig=a%2Bb").unwrap();
         assert_eq!(account.token().unwrap(), "sv=1&sig=a%2Bb");
+        assert!(account.may_write());
+        for (permissions, may) in [("rl", false), ("rcwdl", true)] {
+            let token = format!("sv=1&sp={permissions}&sig=a");
+            assert_eq!(Account::with_sas("acme", &token).unwrap().may_write(), may);
+        }
     }
 }

@@ -24,12 +24,8 @@ fn is_version(share: &Share, facts: &Facts, version: &Version) -> bool {
 
 /// Removes a file, symlink or empty directory.
 pub(super) async fn remove(share: &Arc<Share>, path: &RemotePath, expect: Expect) -> Result<()> {
-    let Some((_, last)) = path.split() else {
+    if path.is_root() {
         return Err(Error::new(ErrorKind::Unsupported, "remove", path));
-    };
-    if expect == Expect::Any {
-        // What a site removes whatever it is, it made itself; others' leftovers go by version.
-        share.owner.may_be_in(last);
     }
     let found = share.look("remove", path).await?;
     check_removed(share, path, &found, expect)?;

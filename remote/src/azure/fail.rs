@@ -143,7 +143,8 @@ fn kind(status: u16, name: &str) -> ErrorKind {
         "AuthorizationPermissionMismatch"
         | "AuthorizationResourceTypeMismatch"
         | "InsufficientAccountPermissions" => ErrorKind::PermissionDenied,
-        _ if known(name) == Code::LeaseTaken || known(name) == Code::LeaseLost => ErrorKind::Busy,
+        _ if known(name) == Code::LeaseTaken => ErrorKind::Locked,
+        _ if known(name) == Code::LeaseLost => ErrorKind::Busy,
         _ => match status {
             401 | 403 => ErrorKind::Unauthenticated,
             429 | 503 => ErrorKind::Busy,

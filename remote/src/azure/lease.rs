@@ -2,9 +2,8 @@
 //!
 //! The service's file leases never end by themselves. So that a site that was killed in between
 //! locks nothing for ever, the id of a lease is made from the file's number and from the CACHEID,
-//! which the journal holds in the names of temporary files before any lease is taken: the next
-//! run takes up its own lease, whatever it then does with the file, and `stat` lets go of one
-//! that is left over.
+//! which is on the disk before anything is asked for: the next run takes up its own lease, whatever
+//! it then does with the file, and `stat` lets go of one that is left over.
 //!
 //! One id for all of a site's changes of a file means that they must take turns here (`Turns`).
 
@@ -20,38 +19,28 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// What temporary names of every site begin with.
-const TEMP_PREFIX: &[u8] = b".~covefs-";
+/// What users are told of a lease that is not ours.
+const FOREIGN: &str = "another client holds a lease on it";
 
-/// Who takes leases: the CACHEID, once it was seen in a temporary name; until then a random one.
-pub(super) struct Owner(Mutex<(String, bool)>);
+/// Who takes leases: the cache of this name; until it is told, one of a random name.
+pub(super) struct Owner(Mutex<String>);
 
 impl Default for Owner {
     fn default() -> Self {
         let mut prng = Prng::unseeded();
-        Owner(Mutex::new((format!("{:016x}{:016x}", prng.next(), prng.next()), false)))
+        Owner(Mutex::new(format!("{:016x}{:016x}", prng.next(), prng.next())))
     }
 }
 
 impl Owner {
-    /// A temporary file of this name is made: its CACHEID is ours.
-    pub(super) fn is_in(&self, temp: &[u8]) {
-        if let Some(id) = cache_id(temp) {
-            *self.lock() = (id, true);
-        }
-    }
-
-    /// One of this name is removed: most likely it was ours, before we were started again.
-    pub(super) fn may_be_in(&self, temp: &[u8]) {
-        let mut held = self.lock();
-        if let Some(id) = cache_id(temp).filter(|_| !held.1) {
-            *held = (id, true);
-        }
+    /// The cache that asks.
+    pub(super) fn is(&self, cache_id: &str) {
+        *self.lock() = cache_id.to_owned();
     }
 
     /// The id of our lease on a file, in the form of a GUID.
     fn lease_id(&self, file_id: u64) -> String {
-        let digest = Sha256::digest(format!("covefs lease {} {file_id}", self.lock().0));
+        let digest = Sha256::digest(format!("covefs lease {} {file_id}", self.lock()));
         let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
         parts.join("-")
@@ -60,20 +49,12 @@ impl Owner {
     /// A temporary name for what is made in two steps and was not given one.
     pub(super) fn link_name(&self) -> String {
         let number = Prng::unseeded().next();
-        format!(".~covefs-{}-{number}", self.lock().0)
+        format!(".~covefs-{}-{number}", self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (String, bool)> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The CACHEID in `.~covefs-CACHEID-N`.
-fn cache_id(temp: &[u8]) -> Option<String> {
-    let rest = temp.strip_prefix(TEMP_PREFIX)?;
-    let end = rest.iter().rposition(|byte| *byte == b'-')?;
-    let id = std::str::from_utf8(&rest[..end]).ok()?;
-    (!id.is_empty() && !id.starts_with("move")).then(|| id.to_string())
 }
 
 /// Files that somebody here holds the lease of, or is about to.
@@ -233,14 +214,71 @@ fn is_over(error: &Error) -> bool {
 
 fn held_by_another(error: Error) -> Error {
     match fail::code(&error) {
-        Some(Code::LeaseTaken) => {
-            Error { source: Some("another client holds a lease on it".into()), ..error }
-        }
+        Some(Code::LeaseTaken) => Error { source: Some(FOREIGN.into()), ..error },
         _ => error,
     }
 }
 
+/// Ends a lease of another client; whether there was one.
+pub(super) async fn break_foreign(share: &Arc<Share>, path: &RemotePath) -> Result<bool> {
+    let found = share.look("unlock", path).await?;
+    if found.shape == Shape::Dir {
+        return Err(Error::new(ErrorKind::IsADirectory, "unlock", path));
+    }
+    if !found.is_leased {
+        return Ok(false);
+    }
+    // A change of ours under way comes to its end first; what an earlier run left goes as ours.
+    let turn = Turns::take(share, found.file_id).await;
+    if !share.is_foreign(path, &turn).await? {
+        return Ok(false);
+    }
+    let call = Call::new(Method::PUT, Scope::File, "unlock", path)
+        .query("comp", "lease")
+        .header("x-ms-lease-action", "break");
+    match share.http.send_again(&call).await {
+        Ok(_) => {
+            tracing::info!(%path, "broke the lease of another client, as somebody asked for");
+            Ok(true)
+        }
+        // Released in the meantime.
+        Err(error) if fail::code(&error) == Some(Code::LeaseLost) => Ok(false),
+        Err(error) => Err(share.why(path, error).await),
+    }
+}
+
 impl Share {
+    /// Whether somebody else holds the lease of a file: known before anything is sent.
+    pub(super) async fn check_free(
+        self: &Arc<Self>,
+        op: &'static str,
+        path: &RemotePath,
+        found: &Facts,
+    ) -> Result<()> {
+        if !found.is_leased || found.shape == Shape::Dir {
+            return Ok(());
+        }
+        // A change of ours under way has it.
+        let Some(turn) = Turns::try_take(self, found.file_id) else { return Ok(()) };
+        match self.is_foreign(path, &turn).await? {
+            true => Err(Error::new(ErrorKind::Locked, op, path).caused_by(FOREIGN)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a lease is left on a file once ours is given back.
+    async fn is_foreign(self: &Arc<Self>, path: &RemotePath, turn: &Turn) -> Result<bool> {
+        let release = release_call(path, &self.owner.lease_id(turn.file_id));
+        match self.http.send_again(&release).await {
+            Ok(_) => Ok(false),
+            Err(error) => match fail::code(&error) {
+                Some(Code::LeaseTaken) => Ok(true),
+                Some(Code::LeaseLost) => Ok(false),
+                _ => Err(self.why(path, error).await),
+            },
+        }
+    }
+
     /// Lets go of a lease of ours that nobody here uses: an earlier run was killed holding it.
     pub(super) async fn let_go(self: &Arc<Self>, path: &RemotePath, facts: &Facts) {
         let Some(turn) = Turns::try_take(self, facts.file_id) else { return };
@@ -261,24 +299,14 @@ mod tests {
         // rule X3
         let (one, again, other) = (Owner::default(), Owner::default(), Owner::default());
         assert_ne!(one.lease_id(7), again.lease_id(7));
-        one.is_in(b".~covefs-0123456789abcdef-1");
-        again.may_be_in(b".~covefs-0123456789abcdef-99");
-        other.is_in(b".~covefs-fedcba9876543210-1");
+        one.is("0123456789abcdef");
+        again.is("0123456789abcdef");
+        other.is("fedcba9876543210");
         assert_eq!(one.lease_id(7), again.lease_id(7));
         assert_ne!(one.lease_id(7), one.lease_id(8));
         assert_ne!(one.lease_id(7), other.lease_id(7));
         let id = one.lease_id(7);
         let lengths: Vec<usize> = id.split('-').map(str::len).collect();
         assert_eq!(lengths, [8, 4, 4, 4, 12], "{id}");
-        // A copied cache has the old one's leftovers, and a CACHEID of its own.
-        other.may_be_in(b".~covefs-0123456789abcdef-1");
-        assert_ne!(one.lease_id(7), other.lease_id(7));
-    }
-
-    #[test]
-    fn other_names_tell_no_owner() {
-        for name in [&b"a"[..], b".~covefs-", b".~covefs--1", b".~covefs-move-x-1", b".~covefs-1"] {
-            assert_eq!(cache_id(name), None);
-        }
     }
 }

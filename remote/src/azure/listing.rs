@@ -1,12 +1,9 @@
 //! A page of a directory as the service sends it: XML to entries.
-//!
-//! Elements that nobody here knows are passed over; absent and empty ones are the same.
 
 use super::facts::{self, Facts, Shape};
+use super::xml::{self, Part};
 use super::{time, url};
 use crate::Timestamp;
-use quick_xml::Reader;
-use quick_xml::events::Event;
 use reqwest::header::HeaderValue;
 
 /// One page.
@@ -28,51 +25,25 @@ struct Draft {
 
 /// Reads a page; `asked` is when the service sent it. `Err` says what makes no sense.
 pub(super) fn parse(body: &[u8], asked: Option<Timestamp>) -> Result<Listing, String> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let text = std::str::from_utf8(body).map_err(|_| "the listing is no text".to_string())?;
-    let mut reader = Reader::from_str(text);
     let mut page = Listing::default();
-    let mut open: Vec<String> = Vec::new();
     let mut draft = Draft::default();
-    let mut value = String::new();
-    loop {
-        match reader.read_event().map_err(|error| error.to_string())? {
-            Event::Start(start) => {
-                let name = String::from(start.name().as_ref());
-                if is_entry(&open, &name) {
+    xml::read(body, |part| {
+        match part {
+            Part::Begin { above, name, is_encoded } => {
+                if is_entry(above, name) {
                     draft = Draft::default();
                 }
                 if name == "Name" {
-                    let mut attributes = start.attributes().flatten();
-                    draft.is_encoded = attributes.any(|attribute| {
-                        attribute.key.as_ref() == "Encoded" && attribute.value.as_ref() == "true"
-                    });
+                    draft.is_encoded = is_encoded;
                 }
-                open.push(name);
-                value.clear();
             }
-            Event::Text(part) => value.push_str(&part),
-            Event::CData(part) => value.push_str(&part),
-            Event::GeneralRef(name) => {
-                value.push(resolved(&name).ok_or_else(|| format!("&{}; is unknown", &*name))?);
+            Part::End { above, name, text } => {
+                close(&mut page, &mut draft, above, name, text, asked)?;
             }
-            Event::End(_) => {
-                let name = open.pop().unwrap_or_default();
-                close(&mut page, &mut draft, &open, &name, std::mem::take(&mut value), asked)?;
-            }
-            Event::Eof if open.is_empty() => return Ok(page),
-            Event::Eof => return Err("the listing is cut off".into()),
-            Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
-            Event::DocType(_) => return Err("a listing has no document type".into()),
         }
-    }
-}
-
-/// The number in the first element of this name of any answer.
-pub(super) fn number(body: &[u8], element: &str) -> Option<u64> {
-    let text = std::str::from_utf8(body).ok()?;
-    let (_, rest) = text.split_once(&format!("<{element}>"))?;
-    rest.split_once('<')?.0.trim().parse().ok()
+        Ok(())
+    })?;
+    Ok(page)
 }
 
 /// Whether an element of this name, in these, begins an entry.
@@ -137,25 +108,6 @@ impl Draft {
             asked,
         };
         Ok((name.into_bytes(), facts))
-    }
-}
-
-/// The character that a reference stands for.
-fn resolved(name: &str) -> Option<char> {
-    match name {
-        "amp" => Some('&'),
-        "lt" => Some('<'),
-        "gt" => Some('>'),
-        "quot" => Some('"'),
-        "apos" => Some('\''),
-        _ => {
-            let number = name.strip_prefix('#')?;
-            let code = match number.strip_prefix('x') {
-                Some(hex) => u32::from_str_radix(hex, 16).ok()?,
-                None => number.parse().ok()?,
-            };
-            char::from_u32(code)
-        }
     }
 }
 
@@ -225,7 +177,7 @@ mod tests {
             body[at] = byte;
             let _ = parse(&body, None);
             let _ = parse(&body[..cut], None);
-            let _ = number(&body, "FileId");
+            let _ = xml::number(&body, "FileId");
         }
 
         #[test]

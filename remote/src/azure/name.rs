@@ -1,6 +1,6 @@
 //! Names that the service can hold, found out before it is asked.
 
-use crate::{Error, ErrorKind, PathMax, RemotePath, Result};
+use crate::{Error, ErrorKind, PathLength, RemotePath, Result};
 
 /// UTF-16 units of a name.
 const NAME_UNITS_MAX: usize = 255;
@@ -8,11 +8,8 @@ const NAME_UNITS_MAX: usize = 255;
 /// Bytes of the longest name: three for each unit.
 pub(super) const NAME_BYTES_MAX: usize = 3 * NAME_UNITS_MAX;
 
-/// UTF-16 units of a path, share excluded.
-const PATH_UNITS_MAX: usize = 2048;
-
-/// Directories below each other.
-const DEPTH_MAX: usize = 250;
+/// The longest path, share excluded.
+const PATH_MAX: PathLength = PathLength { units: 2048, depth: 250 };
 
 /// What is wrong with a name, if anything.
 fn fault(name: &[u8]) -> Option<ErrorKind> {
@@ -31,21 +28,13 @@ fn path_fault(root: &RemotePath, path: &RemotePath) -> Option<ErrorKind> {
     if let Some(kind) = root.names().chain(path.names()).find_map(fault) {
         return Some(kind);
     }
-    let (above, own) = (length(root), length(path));
-    let is_long = above.units + own.units > PATH_UNITS_MAX || above.depth + own.depth > DEPTH_MAX;
+    let is_long = !(root.length() + path.length()).fits(PATH_MAX);
     is_long.then_some(ErrorKind::NameTooLong)
 }
 
-fn length(path: &RemotePath) -> PathMax {
-    let units = |name| 1 + String::from_utf8_lossy(name).encode_utf16().count();
-    PathMax { units: path.names().map(units).sum(), depth: path.names().count() }
-}
-
 /// The longest path below a root.
-pub(super) fn path_max(root: &RemotePath) -> PathMax {
-    let above = length(root);
-    let units = PATH_UNITS_MAX.saturating_sub(above.units);
-    PathMax { units, depth: DEPTH_MAX.saturating_sub(above.depth) }
+pub(super) fn path_max(root: &RemotePath) -> PathLength {
+    PATH_MAX.below(root.length())
 }
 
 /// For what is made: refuses a path that cannot be.

@@ -339,7 +339,7 @@ impl Share {
             Err(error) => return Err(error),
         };
         let used = match stats {
-            Ok(answer) => listing::number(&answer.body, "ShareUsageBytes").unwrap_or(0),
+            Ok(answer) => super::xml::number(&answer.body, "ShareUsageBytes").unwrap_or(0),
             Err(error) if is_refused(error.kind) => 0,
             Err(error) => return Err(error),
         };

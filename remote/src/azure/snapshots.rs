@@ -2,9 +2,8 @@
 
 use super::account::Account;
 use super::http::{Call, Http, Scope};
+use super::xml::{self, Part};
 use crate::{Error, ErrorKind, RemotePath, Result};
-use quick_xml::Reader;
-use quick_xml::events::Event;
 use reqwest::Method;
 
 /// A page of shares.
@@ -50,39 +49,20 @@ pub(super) async fn list(account: Account, share: &str) -> Result<Vec<String>> {
 }
 
 pub(super) fn parse(body: &[u8]) -> std::result::Result<Page, String> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let text = std::str::from_utf8(body).map_err(|_| "the listing is no text".to_string())?;
-    let mut reader = Reader::from_str(text);
     let mut page = Page::default();
-    let mut open: Vec<String> = Vec::new();
     let mut share = (String::new(), None);
-    let mut value = String::new();
-    loop {
-        match reader.read_event().map_err(|error| error.to_string())? {
-            Event::Start(start) => {
-                open.push(String::from(start.name().as_ref()));
-                value.clear();
-            }
-            // Names of shares and times have no references in them.
-            Event::Text(part) => value.push_str(&part),
-            Event::End(_) => {
-                let name = open.pop().unwrap_or_default();
-                match (open.len(), name.as_str()) {
-                    (3, "Name") => share.0 = std::mem::take(&mut value),
-                    (3, "Snapshot") => share.1 = Some(std::mem::take(&mut value)),
-                    (2, "Share") => page.shares.push(std::mem::take(&mut share)),
-                    (1, "NextMarker") => {
-                        page.next =
-                            Some(std::mem::take(&mut value)).filter(|next| !next.is_empty());
-                    }
-                    _ => {}
-                }
-            }
-            Event::Eof if open.is_empty() => return Ok(page),
-            Event::Eof => return Err("the listing is cut off".into()),
+    xml::read(body, |part| {
+        let Part::End { above, name, text } = part else { return Ok(()) };
+        match (above.len(), name) {
+            (3, "Name") => share.0 = text,
+            (3, "Snapshot") => share.1 = Some(text),
+            (2, "Share") => page.shares.push(std::mem::take(&mut share)),
+            (1, "NextMarker") => page.next = Some(text).filter(|next| !next.is_empty()),
             _ => {}
         }
-    }
+        Ok(())
+    })?;
+    Ok(page)
 }
 
 #[cfg(test)]

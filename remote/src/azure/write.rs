@@ -65,7 +65,6 @@ pub(super) async fn replace(
     let temp_path = parent.join(temp);
     name::check("replace", &share.root, path)?;
     name::check("replace", &share.root, &temp_path)?;
-    share.owner.is_in(temp);
     let (mut size, mut ranges) = (source.size(), source.data());
     // Better now than after ten gigabytes. A small new file finds out when it is put in place.
     let old = match expect == Expect::Absent && size <= LOOK_FIRST_BYTES {
@@ -73,6 +72,9 @@ pub(super) async fn replace(
         false => share.look_if_any("replace", path).await?,
     };
     check(share, path, old.as_ref(), expect)?;
+    if let (Some(old), Expect::Version(_)) = (&old, expect) {
+        share.check_free("replace", path, old).await?;
+    }
     let mut upload = Upload::begin(share, path, temp_path, size, old.as_ref()).await?;
     let mut is_first = true;
     let sent = loop {

@@ -110,6 +110,11 @@ impl MemoryRemote {
         true
     }
 
+    /// From outside: somebody keeps what has this path locked, until `unlock`.
+    pub fn lock_path(&self, path: &RemotePath) {
+        self.state().locked.insert(path.clone());
+    }
+
     /// Time goes by.
     pub fn pass(&self, time: std::time::Duration) {
         self.state().tree.pass(time);

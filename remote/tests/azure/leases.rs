@@ -72,7 +72,7 @@ async fn of_two_sites_exactly_one_replaces() {
             match task.await.unwrap() {
                 Ok(_) => winners.push(site),
                 Err(error) => assert!(
-                    matches!(error.kind, ErrorKind::VersionChanged | ErrorKind::Busy),
+                    matches!(error.kind, ErrorKind::VersionChanged | ErrorKind::Locked),
                     "{error}"
                 ),
             }
@@ -109,7 +109,7 @@ async fn nobody_writes_between_compare_and_rename() {
     );
     for outcome in [removed.err(), set.err(), moved.err()] {
         let error = outcome.unwrap();
-        assert_eq!(error.kind, ErrorKind::Busy, "{error}");
+        assert_eq!(error.kind, ErrorKind::Locked, "{error}");
         assert!(error.to_string().contains("another client holds a lease"), "{error}");
     }
     let now = change.await.unwrap().unwrap().version;
@@ -117,11 +117,17 @@ async fn nobody_writes_between_compare_and_rename() {
     assert_eq!(server.read("f").unwrap(), b"ours");
 }
 
+/// The name of a site's cache.
+fn id(site: u64) -> String {
+    format!("{site:016x}")
+}
+
 /// Leaves the lease of `f` with a site that was killed while it replaced it.
 fn kill_in_the_middle(server: &Server, site: u64) {
     let rule = server.fault(Rule::busy(None).on(Operation::RenameFile));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let share = server.share();
+    share.introduce(&id(site));
     runtime.spawn(async move {
         let base = version(&share, "f").await;
         let _ = replace(&share, "f", b"lost", Expect::Version(base), &temp(site, 1)).await;
@@ -146,11 +152,9 @@ fn a_killed_site_goes_on_with_its_own_lease() {
             let other = server.share();
             let base = version(&other, "f").await;
             let theirs = replace(&other, "f", b"x", Expect::Version(base), &temp(2, 1)).await;
-            assert_eq!(failed(theirs).kind, ErrorKind::Busy);
+            assert_eq!(failed(theirs).kind, ErrorKind::Locked);
             let again = server.share();
-            // What a start does with the temporary names in the journal.
-            let left = format!(".~covefs-{:016x}-1", 1);
-            let _ = again.remove(&path(&left), Expect::Any).await;
+            again.introduce(&id(1));
             match next {
                 "replace" => {
                     let expect = Expect::Version(base);
@@ -168,6 +172,9 @@ fn a_killed_site_goes_on_with_its_own_lease() {
                     again.stat(&path("f")).await.unwrap();
                 }
             }
+            // What a start does with the temporary names in the journal.
+            let left = format!(".~covefs-{}-1", id(1));
+            let _ = again.remove(&path(&left), Expect::Any).await;
             server.assert_clean().await;
         });
     }
@@ -186,7 +193,7 @@ fn a_stranger_s_leftover_makes_nobody_its_owner() {
         let abandoned = version(&share, &left).await;
         share.remove(&path(&left), Expect::Version(abandoned)).await.unwrap();
         let held = share.remove(&path("f"), Expect::Any).await;
-        assert_eq!(failed(held).kind, ErrorKind::Busy);
+        assert_eq!(failed(held).kind, ErrorKind::Locked);
         assert_eq!(server.read("f").unwrap(), b"old");
     });
 }
@@ -219,13 +226,44 @@ async fn leases_of_others_are_respected_and_broken_ones_taken() {
     let share = server.share();
     let base = put(&share, "f", b"old").await.version;
     server.emulator.lease(SHARE, "f").unwrap();
+    let sent = server.emulator.count(Operation::PutRange);
     let held = replace(&share, "f", b"new", Expect::Version(base), &temp(1, 1)).await;
-    assert_eq!(failed(held).kind, ErrorKind::Busy);
-    assert_eq!(failed(share.remove(&path("f"), Expect::Any).await).kind, ErrorKind::Busy);
+    assert_eq!(failed(held).kind, ErrorKind::Locked);
+    assert_eq!(server.emulator.count(Operation::PutRange), sent, "no bytes for a locked file");
+    assert_eq!(failed(share.remove(&path("f"), Expect::Any).await).kind, ErrorKind::Locked);
     // It can be read all the time.
     assert_eq!(crate::suite::get(&share, "f").await, b"old");
     assert!(server.emulator.break_lease(SHARE, "f"));
     replace(&share, "f", b"new", Expect::Version(base), &temp(1, 2)).await.unwrap();
+    server.assert_clean().await;
+}
+
+/// `unlock` takes away what another client holds, says whether there was anything, and leaves a
+/// change of ours that is under way alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_another_client_is_broken_on_request() {
+    // rule X3
+    let server = Server::start();
+    let share = server.share();
+    let base = put(&share, "f", b"old").await.version;
+    assert!(!share.unlock(&path("f")).await.unwrap());
+    server.emulator.lease(SHARE, "f").unwrap();
+    assert!(share.unlock(&path("f")).await.unwrap());
+    assert!(!share.unlock(&path("f")).await.unwrap(), "a broken one holds nobody");
+    replace(&share, "f", b"new", Expect::Version(base), &temp(1, 1)).await.unwrap();
+    assert_eq!(failed(share.unlock(&path("gone")).await).kind, ErrorKind::NotFound);
+    share.create_dir(&path("d"), &Attrs::default()).await.unwrap();
+    assert_eq!(failed(share.unlock(&path("d")).await).kind, ErrorKind::IsADirectory);
+    let slow = server.fault(Rule::new(Fault::Delay(GAP)).on(Operation::RenameFile).times(1));
+    let base = version(&share, "f").await;
+    let ours = share.clone();
+    let change = tokio::spawn(async move {
+        replace(&ours, "f", b"newer", Expect::Version(base), &temp(1, 2)).await
+    });
+    server.befallen(slow).await;
+    assert!(!share.unlock(&path("f")).await.unwrap(), "what we hold is not another's");
+    change.await.unwrap().unwrap();
+    assert_eq!(server.read("f").unwrap(), b"newer");
     server.assert_clean().await;
 }
 

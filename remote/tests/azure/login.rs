@@ -32,10 +32,17 @@ async fn a_token_that_may_only_read_says_no() {
     let share = open(by_token(&server, &sas(&server, "rl", "2099-01-01T00:00:00Z")));
     assert_eq!(get(&share, "f").await, b"x");
     let sent = replace(&share, "g", b"y", Expect::Absent, &temp(1, 1)).await;
-    assert_eq!(failed(sent).kind, ErrorKind::PermissionDenied);
+    assert_eq!(failed(sent).kind, ErrorKind::ReadOnly);
+    let removed = share.remove(&path("f"), Expect::Any).await;
+    assert_eq!(failed(removed).kind, ErrorKind::ReadOnly);
+    assert!(share.limits().read_only);
+    // What a token does not tell by itself the service does.
+    let share = open(by_token(&server, &sas(&server, "rwl", "2099-01-01T00:00:00Z")));
+    assert!(!share.limits().read_only);
     let removed = share.remove(&path("f"), Expect::Any).await;
     assert_eq!(failed(removed).kind, ErrorKind::PermissionDenied);
     assert_eq!(server.walk(), ["f"]);
+    server.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +52,7 @@ async fn what_is_wrong_with_a_login_is_said_without_it() {
     let account = Account::with_key(server.emulator.account(), "aHVudGVyMg==").unwrap();
     let account = account.at(&server.emulator.endpoint()).unwrap();
     let wrong_key = AzureConfig::new(account, SHARE);
-    let expired = by_token(&server, &sas(&server, "rl", "2020-01-01T00:00:00Z"));
+    let expired = by_token(&server, &sas(&server, "rwl", "2020-01-01T00:00:00Z"));
     let mut altered = sas(&server, "rl", "2099-01-01T00:00:00Z");
     altered = altered.replace("sp=rl", "sp=rwdl");
     for config in [wrong_key, expired, by_token(&server, &altered)] {

@@ -98,7 +98,8 @@ fn status(code: &str) -> u16 {
         | "LeaseNotPresentWithLeaseOperation"
         | "LeaseIsBreakingAndCannotBeAcquired"
         | "LeaseIsBreakingAndCannotBeChanged"
-        | "LeaseIsBrokenAndCannotBeRenewed" => 409,
+        | "LeaseIsBrokenAndCannotBeRenewed"
+        | "ShareSizeLimitReached" => 409,
         "MissingContentLengthHeader" => 411,
         "ConditionNotMet"
         | "SourceConditionNotMet"

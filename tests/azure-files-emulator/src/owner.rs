@@ -212,6 +212,11 @@ impl Owner {
         store.shares.entry(name.to_owned()).or_insert_with(new);
     }
 
+    /// Lets a share hold so many bytes and no more; None: its quota. Puts are refused then.
+    pub fn limit(&self, share: &str, bytes: Option<u64>) {
+        self.with(share, |share| share.limit_bytes = bytes);
+    }
+
     /// The names of all shares.
     pub fn shares(&self) -> Vec<String> {
         self.server.store().shares.keys().cloned().collect()

@@ -76,6 +76,7 @@ pub fn put(context: &mut Context<'_>) -> Result<Reply> {
 fn write(context: &mut Context<'_>, start: u64, bytes: &[u8]) -> Result<Reply> {
     let (id, written, stamp) = range_to_write(context, start + bytes.len() as u64)?;
     let share = context.share_mut()?;
+    share.check_room(bytes.len() as u64)?;
     let epoch = share.epoch;
     share.tree.node_mut(id).file_mut()?.content.write(start, bytes, epoch);
     finish(context, id, written, stamp)

@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 pub const SMB_DEFAULT_PERMISSION: &str = "12501538048846835188*422928105932735866";
 const DEFAULT_SDDL: &str = "O:SYG:SYD:(A;;FA;;;BA)(A;;FA;;;SY)(A;;0x1200a9;;;BU)(A;;0x1301bf;;;AU)";
 
+/// A share that may hold less is counted at each put.
+const COUNTED_BYTES: u64 = 64 << 30;
+
 /// A stored access policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -72,6 +75,9 @@ pub struct Share {
     pub metadata: Metadata,
     /// GiB.
     pub quota: u64,
+    /// Fewer bytes than the quota, in whole GiB, can say.
+    #[serde(default)]
+    pub limit_bytes: Option<u64>,
     /// `TransactionOptimized`, `Hot`, `Cool`, `Premium`.
     pub tier: String,
     /// When that was last set.
@@ -106,6 +112,7 @@ impl Share {
         Share {
             metadata: Metadata::new(),
             quota: 5120,
+            limit_bytes: None,
             tier: "TransactionOptimized".to_owned(),
             tier_changed: now,
             protocols: protocols.to_owned(),
@@ -118,6 +125,15 @@ impl Share {
             epoch: 1,
             permissions: BTreeMap::from([(SMB_DEFAULT_PERMISSION.to_owned(), default)]),
             handles: Vec::new(),
+        }
+    }
+
+    /// Whether `more` bytes fit. Nobody fills a big one in memory: it is not counted.
+    pub fn check_room(&self, more: u64) -> Result<()> {
+        let limit = self.limit_bytes.unwrap_or(u64::MAX).min(self.quota << 30);
+        match limit < COUNTED_BYTES && self.tree.allocated_bytes() + more > limit {
+            true => Err(Error::new("ShareSizeLimitReached")),
+            false => Ok(()),
         }
     }
 
