@@ -170,6 +170,7 @@ impl Crash {
             let moment = Duration::from_millis(self.random.between(50, 1000));
             self.load(moment, true)?;
             self.harm();
+            self.share.until_quiet();
             self.drive.start();
             if !cut {
                 self.settle()?;
@@ -233,6 +234,7 @@ impl Crash {
         let _ = nothing.recv_timeout(Duration::from_millis(self.random.below(300)));
         self.drive.kill();
         self.drive.detach();
+        self.share.until_quiet();
         self.drive.start();
     }
 

@@ -1,5 +1,6 @@
 //! What has the share of a crash test: a directory of this machine, or a server in this process.
 
+use crate::common::until;
 use crate::model::{Node, Tree};
 use azure_files_emulator::{Config, Emulator, LeaseState};
 use base64::Engine;
@@ -7,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The share's name on the server.
 const SHARE: &str = "docs";
@@ -46,6 +48,15 @@ impl Share {
                     }
                 }
             }
+        }
+    }
+
+    /// Returns when all is done that a killed site had sent: what it makes after the next one has looked
+    /// for it is somebody else's to that one, and stays.
+    pub fn until_quiet(&self) {
+        if let Share::Azure { server, .. } = self {
+            let quiet = || server.open_connections() == 0;
+            until("the server did what it was asked", Duration::from_secs(20), quiet);
         }
     }
 

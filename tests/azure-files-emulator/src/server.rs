@@ -73,6 +73,16 @@ pub struct Server {
     journal: Mutex<Journal>,
     hooks: Mutex<Vec<Hook>>,
     connections: AtomicU64,
+    open: AtomicU64,
+}
+
+/// A connection, open until this is dropped.
+pub struct Connection(Arc<Server>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// An answer, and what befalls it on its way.
@@ -106,6 +116,7 @@ impl Server {
             journal,
             hooks,
             connections,
+            open: AtomicU64::new(0),
         })
     }
 
@@ -151,9 +162,16 @@ impl Server {
         self.changes.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection.
-    pub fn add_connection(&self) {
+    /// Counts a connection, as open until what it returns is dropped.
+    pub fn add_connection(self: &Arc<Self>) -> Connection {
         self.connections.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::SeqCst);
+        Connection(Arc::clone(self))
+    }
+
+    /// How many connections are open: each may still bring a request.
+    pub fn open_connections(&self) -> u64 {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// How many connections were accepted.
