@@ -166,6 +166,12 @@ impl Vfs {
         }))
     }
 
+    /// The names from the root to a node; `None` where it has none any more.
+    pub fn names_to(&self, ino: Ino) -> Result<Option<Vec<Vec<u8>>>> {
+        let path = self.tree().path(ino)?;
+        Ok(path.map(|path| path.names().map(<[u8]>::to_vec).collect()))
+    }
+
     /// The kernel drops references. Nothing here is kept for them: any number can be looked up.
     pub fn forget(&self, _ino: Ino, _lookups: u64) {}
 
