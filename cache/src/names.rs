@@ -191,6 +191,13 @@ impl Vfs {
         Ok(Step::Done(Entry { attr: self.stat(&mut tree, &node)?, ttl }))
     }
 
+    /// What stat shows by what is known here, whatever its age.
+    pub fn known(&self, ino: Ino) -> Result<Attr> {
+        let mut tree = self.tree();
+        let node = tree.need(ino)?;
+        self.stat(&mut tree, &node)
+    }
+
     /// The same as `attr`, with the links of a directory counted.
     pub(crate) fn stat(&self, tree: &mut Tree, node: &Node) -> Result<Attr> {
         let mut attr = self.attr(node);
