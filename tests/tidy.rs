@@ -60,7 +60,7 @@ const SILENCES: &[Silence] = &[
     },
 ];
 
-/// What only `src/` reads.
+/// What only `src/` reads, and what is no part of the product: build scripts and examples.
 const OUTSIDE: &[&str] =
     &["env::args", "env::args_os", "env::var", "env::var_os", "env::vars", "env::vars_os"];
 
@@ -145,7 +145,8 @@ fn imports(code: &str, paths: &[&str]) -> Option<usize> {
 }
 
 fn leaves_the_environment_to_src(source: &Source) -> Vec<String> {
-    if source.path.starts_with("src/") {
+    let apart = source.path.contains("/examples/") || source.path.ends_with("/build.rs");
+    if source.path.starts_with("src/") || apart {
         return Vec::new();
     }
     let product = source.product();
@@ -366,7 +367,9 @@ fn each_rule_about_rooms_finds_what_breaks_it() {
     let rule = leaves_the_environment_to_src;
     check(rule, "cache/src/a.rs", "fn a() { args(); }", "fn a() { std::env::args(); }");
     check(rule, "cache/src/a.rs", "// /sys", concat!("fn a() { read(\"/", "sys/b\"); }"));
-    assert!(rule(&Source::new("src/a.rs", "fn a() { std::env::var(b); }")).is_empty());
+    for path in ["src/a.rs", "mount/build.rs", "mount/examples/a.rs"] {
+        assert!(rule(&Source::new(path, "fn a() { std::env::var(b); }")).is_empty(), "{path}");
+    }
 }
 
 #[test]

@@ -6,24 +6,26 @@
 //! file, a name after `sync_dir` of its directory. [`MemoryDisk`] loses the rest on purpose.
 
 mod folder;
-#[cfg(unix)]
 mod lock;
 #[cfg(test)]
 mod memory;
-#[cfg(unix)]
 mod real;
-#[cfg(unix)]
 mod suitable;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
 pub(crate) use folder::{mark_damaged, open_or_set_aside, sync_folder};
-#[cfg(unix)]
 pub use lock::{DirLock, Locked};
 #[cfg(test)]
 pub use memory::{DiskOp, MemoryDisk};
-#[cfg(unix)]
 pub use real::RealDisk;
-#[cfg(unix)]
 pub use suitable::suitable;
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
 
 #[cfg(test)]
 mod tests;
@@ -52,8 +54,11 @@ pub trait Disk: Send + Sync {
     fn list(&self, dir: &str, recursive: bool) -> io::Result<Vec<Listed>>;
     /// Makes names in a directory durable: what was made, renamed and removed.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
-    /// Makes everything durable, names too: cheaper than many `sync_data`, dearer than a few.
+    /// Makes everything durable, names too: cheaper than many `sync_data`, dearer than a few. An
+    /// error where the disk cannot (`Abilities::syncs_at_once`).
     fn sync_all(&self) -> io::Result<()>;
+    /// What it can do, and what has to be done another way.
+    fn abilities(&self) -> Abilities;
     /// Size of the disk and what is free for us.
     fn space(&self) -> io::Result<DiskSpace>;
     /// A number that is the same until the machine starts again. Where that cannot be told it is
@@ -76,7 +81,8 @@ pub trait DiskFile: Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Cuts or extends (with a hole). Frees what was reserved past the new end.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Makes a hole; the length stays.
+    /// Makes a hole; the length stays. Where the disk makes none (`Abilities::holes`) these are
+    /// zeros that take room.
     fn punch(&self, range: Range<u64>) -> io::Result<()>;
     /// Allocates blocks, so that a later write there cannot fail for lack of room; the length
     /// stays, and what was not written still reads as zeros.
@@ -89,8 +95,17 @@ pub trait DiskFile: Send + Sync {
     /// Bytes the disk keeps for it, reserved ones too.
     fn allocated(&self) -> io::Result<u64>;
     /// The parts of a range that are not holes, rounded out to the disk's blocks and cut at the
-    /// range and at the file's end.
+    /// range and at the file's end. A disk that cannot tell says that all of it is data.
     fn data_ranges(&self, within: Range<u64>) -> io::Result<RangeSet>;
+}
+
+/// What a disk can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Abilities {
+    /// A hole gives its blocks back. Else only a whole file does.
+    pub holes: bool,
+    /// One call makes all files durable.
+    pub syncs_at_once: bool,
 }
 
 /// One file of a listing.

@@ -6,6 +6,9 @@
 //!
 //! The absence is durable before the hole is (D3); presence is lost before the hole is made, under
 //! the content's lock (D2). Contents whose lock is held are skipped (E1).
+//!
+//! On a disk that makes no holes (`Abilities::holes`) a content goes whole, and only while it is
+//! clean.
 
 use crate::attr::{ContentId, Ino};
 use crate::broken::{Broken, is_broken};
@@ -14,6 +17,7 @@ use crate::extents;
 use crate::file::File;
 use crate::journal::{ByteRange, Record};
 use crate::limits;
+use crate::ranges::RangeSet;
 use crate::space::{ExtentKey, Reservation, Standing};
 use crate::vfs::Vfs;
 use covefs_remote::{Kind, RemotePath};
@@ -87,6 +91,7 @@ impl Vfs {
         kept: &mut Vec<ExtentKey>,
     ) -> Result<u64> {
         let mut going: BTreeMap<ContentId, (Arc<File>, Vec<u32>)> = BTreeMap::new();
+        let edited_too = edited_too && self.disk.abilities().holes;
         for key in victims {
             if self.space.heat().pinned.contains(&key.0) {
                 kept.push(*key);
@@ -121,6 +126,9 @@ impl Vfs {
     fn evict_batch(&self, going: Vec<(Arc<File>, Vec<u32>)>) -> Result<u64> {
         if going.is_empty() {
             return Ok(0);
+        }
+        if !self.disk.abilities().holes {
+            return self.evict_whole(going);
         }
         let epoch = self.sync.index_epoch.load(Ordering::SeqCst);
         let records: Vec<Record> = going
@@ -158,20 +166,35 @@ impl Vfs {
         Ok(freed)
     }
 
+    /// The same of whole contents, where the disk makes no holes. One that is edited stays: what
+    /// the journal says of it then costs no more than to ask the share once more after a crash.
+    fn evict_whole(&self, going: Vec<(Arc<File>, Vec<u32>)>) -> Result<u64> {
+        let epoch = self.sync.index_epoch.load(Ordering::SeqCst);
+        let all = ByteRange { start: 0, end: u64::MAX };
+        let absent =
+            |file: &Arc<File>| Record::Absent { content: file.id, epoch, ranges: vec![all] };
+        let records: Vec<Record> = going.iter().map(|(file, _)| absent(file)).collect();
+        self.journal.append_freeing(&records)?;
+        self.journal.sync()?;
+        let mut freed = 0;
+        for (file, _) in going {
+            {
+                let mut content = file.lock();
+                if !content.is_dirty() {
+                    freed += file.evict_whole(&mut content, &self.space)?;
+                    self.index.apply(&extents::keys(&*self.index, file.id)?)?;
+                }
+            }
+            self.unload_if_idle(&file);
+        }
+        Ok(freed)
+    }
+
     /// Drops all clean bytes of a content; returns the bytes freed.
     pub(crate) fn evict_content(&self, id: ContentId) -> Result<u64> {
         let _one = self.evicting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let file = self.load(id)?;
-        let extents: Vec<u32> = {
-            let content = file.lock();
-            let mut extents: Vec<u32> = Vec::new();
-            for range in content.present.iter() {
-                let last = (range.end - 1) / limits::EXTENT;
-                extents.extend((range.start / limits::EXTENT..=last).map(|extent| extent as u32));
-            }
-            extents.dedup();
-            extents
-        };
+        let extents = extents_of(&file.lock().present);
         self.evict_batch(vec![(file, extents)])
     }
 
@@ -202,6 +225,17 @@ impl Vfs {
         }
         Ok(found)
     }
+}
+
+/// The extents in which any of the bytes lie.
+fn extents_of(present: &RangeSet) -> Vec<u32> {
+    let mut extents = Vec::new();
+    for range in present.iter() {
+        let last = (range.end - 1) / limits::EXTENT;
+        extents.extend((range.start / limits::EXTENT..=last).map(|extent| extent as u32));
+    }
+    extents.dedup();
+    extents
 }
 
 fn extent_range(extent: u32) -> std::ops::Range<u64> {

@@ -542,9 +542,9 @@ impl File {
         let set = self.data_for_write()?.set_len(size);
         self.recount(content, space);
         self.note_change(content, now);
-        set.map_err(|error| match error.raw_os_error() {
-            // EFBIG: the cache's file system holds no file of that size.
-            Some(27) => Error::new(ErrorKind::TooLarge, "set the size"),
+        set.map_err(|error| match error.kind() {
+            // The cache's file system holds no file of that size.
+            std::io::ErrorKind::FileTooLarge => Error::new(ErrorKind::TooLarge, "set the size"),
             _ => Error::disk("set the size of a data file", error),
         })
     }
@@ -702,6 +702,28 @@ impl File {
                 let pages = part.start..part.end.next_multiple_of(4096);
                 data.punch(pages).map_err(|error| Error::disk("punch a data file", error))?;
             }
+        }
+        self.recount(content, space);
+        Ok(before.saturating_sub(content.allocated))
+    }
+}
+
+impl File {
+    /// Drops all of a clean content, where the disk makes no holes. Its absence is durable in the
+    /// journal already (D3). Returns the bytes freed.
+    pub(crate) fn evict_whole(&self, content: &mut Content, space: &Space) -> Result<u64> {
+        assert!(!content.is_dirty(), "an edit would go along");
+        let before = content.allocated;
+        self.punches.fetch_add(1, Ordering::SeqCst);
+        // Past the file's end they are zeros all the same.
+        content.present = content.zeros.clone();
+        content.crcs.clear();
+        if content.present.is_empty() && content.handles == 0 {
+            self.remove_data(content, space)?;
+            return Ok(before);
+        }
+        if let Some(data) = self.data(false)? {
+            data.set_len(0).map_err(|error| Error::disk("empty a data file", error))?;
         }
         self.recount(content, space);
         Ok(before.saturating_sub(content.allocated))

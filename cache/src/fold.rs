@@ -1,15 +1,21 @@
-//! Names that differ in case alone, for shares to which they are one (S6).
+//! Names that differ in case alone: for shares to which they are one (S6), and for systems.
 
-use crate::attr::Ino;
+use crate::attr::{Entry, Ino};
 use crate::error::Result;
 use crate::limits;
+use crate::names::fresh;
 use crate::node::Node;
+use crate::step::{Asked, Step};
+use crate::vfs::Vfs;
 use lru::LruCache;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
 /// The names of a directory, by what they have in common.
 type Names = HashMap<Vec<u8>, Vec<Vec<u8>>>;
+
+/// A name as the directory spells it, and what has it.
+pub type Spelled = (Vec<u8>, Entry);
 
 /// The names of the directories in which something was made lately; read once, then kept in step.
 pub(crate) struct Folds(LruCache<Ino, Names>);
@@ -63,6 +69,26 @@ impl Folds {
     /// The directory is no more.
     pub(crate) fn forget(&mut self, dir: Ino) {
         self.0.pop(&dir);
+    }
+}
+
+impl Vfs {
+    /// What of a directory has this name but for case, and how it is spelled there; not what has
+    /// the very name, which `lookup` finds. Of several any one.
+    pub fn lookup_folded(
+        &self,
+        asked: Asked,
+        parent: Ino,
+        name: &[u8],
+    ) -> Result<Step<Option<Spelled>>> {
+        let mut tree = self.tree();
+        let dir = tree.need_dir(parent)?;
+        fresh!(self, tree, asked, &dir, None);
+        let Some(node) = tree.twin(parent, name)? else { return Ok(Step::Done(None)) };
+        let Some(place) = node.place.clone() else { return Ok(Step::Done(None)) };
+        let ttl = self.ttl(&mut tree, &dir, Some(&place.name));
+        let attr = self.stat(&mut tree, &node)?;
+        Ok(Step::Done(Some((place.name, Entry { attr, ttl }))))
     }
 }
 

@@ -166,6 +166,12 @@ impl Vfs {
         }))
     }
 
+    /// The names from the root to a node; `None` where it has none any more.
+    pub fn names_to(&self, ino: Ino) -> Result<Option<Vec<Vec<u8>>>> {
+        let path = self.tree().path(ino)?;
+        Ok(path.map(|path| path.names().map(<[u8]>::to_vec).collect()))
+    }
+
     /// The kernel drops references. Nothing here is kept for them: any number can be looked up.
     pub fn forget(&self, _ino: Ino, _lookups: u64) {}
 
@@ -183,6 +189,13 @@ impl Vfs {
         let node = tree.need(ino)?;
         let ttl = self.ttl(&mut tree, &dir, Some(&place.name));
         Ok(Step::Done(Entry { attr: self.stat(&mut tree, &node)?, ttl }))
+    }
+
+    /// What stat shows by what is known here, whatever its age.
+    pub fn known(&self, ino: Ino) -> Result<Attr> {
+        let mut tree = self.tree();
+        let node = tree.need(ino)?;
+        self.stat(&mut tree, &node)
     }
 
     /// The same as `attr`, with the links of a directory counted.

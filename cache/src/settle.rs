@@ -13,6 +13,7 @@ use crate::journal::Record;
 use crate::limits;
 use crate::node::Node;
 use crate::start::epoch_mark;
+use crate::step::{Asked, Need, Step};
 use crate::vfs::Vfs;
 use covefs_remote::Kind;
 use std::collections::{BTreeSet, HashSet};
@@ -26,6 +27,17 @@ impl Vfs {
             let mut waiting = self.settling.lock().unwrap_or_else(|p| p.into_inner());
             waiting.push(file.clone());
         }
+    }
+
+    /// Makes everything durable here that was written so far: bytes and names. A file whose bytes
+    /// cannot be synced says so itself, at its next flush.
+    pub fn sync_disk(&self, asked: Asked) -> Result<Step<()>> {
+        if !asked.may_block {
+            return Ok(Step::Wait(Need::Thread));
+        }
+        self.settle(false)?;
+        self.journal.sync()?;
+        Ok(Step::Done(()))
     }
 
     /// The background task: one round every few seconds.
@@ -61,7 +73,8 @@ impl Vfs {
             let mut waiting = self.settling.lock().unwrap_or_else(|p| p.into_inner());
             std::mem::take(&mut *waiting)
         };
-        let together = files.len() > limits::SETTLE_FILES;
+        let many = files.len() > limits::SETTLE_FILES;
+        let together = many && self.disk.abilities().syncs_at_once;
         let mut before = Vec::with_capacity(files.len());
         for file in &files {
             file.settling.store(false, Ordering::SeqCst);

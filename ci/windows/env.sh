@@ -1,7 +1,8 @@
-# Sourced by check.sh and macos-check.sh: the compiler and flags for other systems, on Debian 12.
+# Sourced by the scripts beside it: the compiler and flags for other systems, on Debian 12.
 # std is built from Debian's own package of its sources: no toolchain is downloaded.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 need=()
-for package in rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64 clang llvm; do
+for package in rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64 libclang-dev clang llvm ${packages:-}; do
   dpkg -s "$package" >/dev/null 2>&1 || need+=("$package")
 done
 if [ ${#need[@]} -gt 0 ]; then
@@ -9,11 +10,15 @@ if [ ${#need[@]} -gt 0 ]; then
     echo "missing: apt-get install ${need[*]}" >&2
     exit 1
   fi
-  apt-get update -q && apt-get install -y -q --no-install-recommends "${need[@]}"
+  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${need[@]}"
 fi
 export PATH=/usr/bin:$PATH RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
 unset RUSTUP_TOOLCHAIN RUSTC_WRAPPER
 mingw=/usr/x86_64-w64-mingw32/include
+# WinFsp's headers, for winfsp-sys: mingw-w64's stand in for those of Windows' own SDK.
+export BINDGEN_EXTRA_CLANG_ARGS="--target=x86_64-w64-windows-gnu -fms-extensions -Dstatic_assert=_Static_assert -I$mingw -include $here/winfsp-prelude.h"
 std=(-Zbuild-std=std,panic_unwind -Zunstable-options)
+# Of the project's own crates; others' are what they are.
+strict=(-Zwarnings --config 'build.warnings="deny"')
 target=${CARGO_TARGET_DIR:-$PWD/target}
 mkdir -p "$target"

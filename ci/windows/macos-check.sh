@@ -14,6 +14,13 @@ cat >"$tools/ar" <<'C'
 #!/bin/sh
 case $1 in c*|r*) : > "$2";; esac
 C
+# macFUSE, as far as fuser's build script looks.
+cat >"$tools/pkg-config" <<'C'
+#!/bin/sh
+[ "$1" = --modversion ] && echo 2.9.9
+exit 0
+C
 chmod +x "$tools"/*
+export PKG_CONFIG=$tools/pkg-config PKG_CONFIG_ALLOW_CROSS=1
 export CC_aarch64_apple_darwin=$tools/cc AR_aarch64_apple_darwin=$tools/ar
-exec cargo check "${std[@]}" --target aarch64-apple-darwin --target-dir "$target/macos" "$@"
+exec cargo check "${std[@]}" "${strict[@]}" --target aarch64-apple-darwin --target-dir "$target/macos" "$@"

@@ -20,14 +20,17 @@ mod errno;
 mod error;
 #[cfg(unix)]
 mod fuse;
-#[cfg(unix)]
 mod limits;
 mod mounts;
 #[cfg(unix)]
 mod notify;
+#[cfg(any(windows, test))]
+mod ntstatus;
 mod options;
 #[cfg(unix)]
 mod session;
+#[cfg(any(windows, test))]
+mod winfsp;
 
 #[cfg(unix)]
 pub use answer::Counts;
@@ -39,3 +42,5 @@ pub use mounts::{Device, MountInfo};
 pub use options::{MountOptions, filter_options};
 #[cfg(unix)]
 pub use session::{Mounted, Unmounter, mount};
+#[cfg(windows)]
+pub use winfsp::{MountError, Mounted, Unmounter, mount};

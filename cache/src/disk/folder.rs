@@ -1,5 +1,6 @@
 //! Whole folders on the real disk that belong to others: the index's.
 
+use super::system;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
         let synced = if entry.file_type()?.is_dir() {
             sync_folder(&entry.path())
         } else {
-            File::open(entry.path()).and_then(|file| file.sync_data())
+            system::open_to_sync(&entry.path()).and_then(|file| file.sync_data())
         };
         match synced {
             // sled replaces its snapshots; a name that is gone holds nothing.
@@ -23,7 +24,7 @@ pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
             other => other?,
         }
     }
-    File::open(dir)?.sync_all()
+    system::sync_directory(dir)
 }
 
 /// Notes that a folder is damaged, for [`open_or_set_aside`] of the next start.

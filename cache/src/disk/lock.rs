@@ -1,13 +1,11 @@
-//! One owner of a cache directory: an exclusive flock on its file `lock`, which says who has it.
+//! One owner of a cache directory: an exclusive lock on its file `lock`, which says who has it.
 
+use super::system;
 use crate::error::{Error, Result};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,10 +45,10 @@ impl DirLock {
         let file = open(dir, true).map_err(failed)?;
         let mut tries = TRIES;
         loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) if tries > 0 => std::thread::sleep(PAUSE),
-                Err(Errno::WOULDBLOCK) => return Ok(Locked::Held(read(&file))),
-                other => break other.map_err(|e| failed(e.into()))?,
+            match system::try_lock(&file, true).map_err(failed)? {
+                false if tries > 0 => std::thread::sleep(PAUSE),
+                false => return Ok(Locked::Held(read(&file))),
+                true => break,
             }
             tries -= 1;
         }
@@ -59,7 +57,7 @@ impl DirLock {
             mountpoint: Some(mountpoint.to_string_lossy().into_owned()),
         };
         let text = serde_json::to_vec(&holder).map_err(|e| failed(e.into()))?;
-        let written = file.set_len(0).and_then(|()| file.write_all_at(&text, 0));
+        let written = file.set_len(0).and_then(|()| system::write_at(&file, &text, 0));
         written.map_err(failed)?;
         Ok(Locked::Ours(DirLock { _file: file }))
     }
@@ -71,18 +69,15 @@ impl DirLock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(failed)?,
         };
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(None),
-            Err(Errno::WOULDBLOCK) => Ok(Some(read(&file))),
-            Err(error) => Err(failed(error.into())),
+        match system::try_lock(&file, false).map_err(failed)? {
+            true => Ok(None),
+            false => Ok(Some(read(&file))),
         }
     }
 }
 
 fn open(dir: &Path, create: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(create).create(create).truncate(false).mode(0o600);
-    options.open(dir.join("lock"))
+    system::options().write(create).create(create).truncate(false).open(dir.join("lock"))
 }
 
 fn read(mut file: &File) -> Holder {

@@ -8,7 +8,7 @@
 mod image;
 mod state;
 
-use super::{Disk, DiskFile, DiskSpace, Listed};
+use super::{Abilities, Disk, DiskFile, DiskSpace, Listed};
 use crate::ranges::RangeSet;
 use image::{Image, PAGE, Random};
 use state::{Fault, NameChange, State};
@@ -57,6 +57,7 @@ impl MemoryDisk {
             bytes_left: None,
             killed: false,
             hides_holes: false,
+            makes_no_holes: false,
         };
         MemoryDisk { state: Arc::new(Mutex::new(state)) }
     }
@@ -102,6 +103,13 @@ impl MemoryDisk {
     /// From now on it is a disk that cannot tell holes from data.
     pub fn hide_holes(&self) {
         self.state().hides_holes = true;
+    }
+
+    /// From now on it is a disk that makes no holes, as FAT is: only whole files give room back.
+    pub fn make_no_holes(&self) {
+        let mut state = self.state();
+        state.makes_no_holes = true;
+        state.hides_holes = true;
     }
 
     /// The process dies at its so-many-th change of the disk from now (0: the next one); from then
@@ -214,6 +222,10 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn abilities(&self) -> Abilities {
+        Abilities { holes: !self.state().makes_no_holes, syncs_at_once: true }
+    }
+
     fn space(&self) -> io::Result<DiskSpace> {
         let mut state = self.state();
         state.enter(None)?;
@@ -313,6 +325,11 @@ impl DiskFile for MemoryFile {
     }
 
     fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        if self.disk.state().makes_no_holes {
+            let end = range.end.min(self.len()?);
+            let zeros = vec![0; end.saturating_sub(range.start) as usize];
+            return self.write_at(&zeros, range.start);
+        }
         self.on(Some(DiskOp::Punch), |image, _| {
             image.punch(range);
             Ok(())

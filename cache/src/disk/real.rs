@@ -1,23 +1,23 @@
-//! The real disk: `std::fs` and rustix below one directory.
-//!
-//! Holes, reservation and SEEK_DATA are Linux's; on other unix systems they answer `Unsupported`,
-//! and so [`super::suitable`] refuses the directory before anything is stored in it.
+//! The real disk: `std::fs` below one directory, and what the system has beyond it.
 
-use super::{Disk, DiskFile, DiskSpace, Listed};
+use super::system;
+use super::{Abilities, Disk, DiskFile, DiskSpace, Listed};
 use crate::error::{Error, Result};
 use crate::ranges::RangeSet;
-use rustix::io::Errno;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Zeros are written so many at once where the disk makes no holes.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A directory on a disk.
 pub struct RealDisk {
     dir: PathBuf,
     boot: u64,
+    abilities: Abilities,
 }
 
 impl RealDisk {
@@ -29,15 +29,16 @@ impl RealDisk {
         };
         let absolute =
             open().map_err(|e| Error::disk("open the cache directory", e).at(show(&dir)))?;
-        Ok(RealDisk { dir: absolute, boot: boot_id() })
+        let abilities = system::abilities(&absolute)
+            .map_err(|e| Error::disk("look at the cache directory", e).at(show(&dir)))?;
+        let boot = system::boot_id().unwrap_or_else(unlike_any);
+        Ok(RealDisk { dir: absolute, boot, abilities })
     }
 
     /// Which machine and which directory this is, as text: another one after a copy.
     pub fn home(&self) -> String {
-        use std::os::unix::fs::MetadataExt;
-        let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-        let number = std::fs::metadata(&self.dir).map_or(0, |metadata| metadata.ino());
-        format!("{} {number}", machine.trim())
+        let number = system::number(&self.dir).unwrap_or_default();
+        format!("{} {number}", system::machine().unwrap_or_default())
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -56,8 +57,8 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn open(&self, path: &str, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path(path);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(create).truncate(false).mode(0o600);
+        let mut options = system::options();
+        options.create(create).truncate(false);
         let file = match options.open(&path) {
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
                 make_dirs(parent(&path))?;
@@ -65,7 +66,7 @@ impl Disk for RealDisk {
             }
             other => other?,
         };
-        Ok(Arc::new(RealFile { file }))
+        Ok(Arc::new(RealFile { file, holes: self.abilities.holes }))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -83,7 +84,8 @@ impl Disk for RealDisk {
     }
 
     fn allocated(&self, path: &str) -> io::Result<u64> {
-        Ok(fs::symlink_metadata(self.path(path))?.blocks() * 512)
+        let path = self.path(path);
+        system::allocated_at(&path, &fs::symlink_metadata(&path)?)
     }
 
     fn list(&self, dir: &str, recursive: bool) -> io::Result<Vec<Listed>> {
@@ -107,7 +109,10 @@ impl Disk for RealDisk {
                         waiting.push((entry.path(), format!("{path}/")));
                     }
                 } else if facts.is_file() {
-                    let allocated = facts.blocks() * 512;
+                    let allocated = match system::allocated_at(&entry.path(), &facts) {
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        other => other?,
+                    };
                     found.push(Listed { path, len: facts.len(), allocated });
                 }
             }
@@ -116,17 +121,19 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        sync_directory(&self.dir_path(dir))
+        system::sync_directory(&self.dir_path(dir))
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        sync_filesystem(&File::open(&self.dir)?)
+        system::sync_filesystem(&self.dir)
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.abilities
     }
 
     fn space(&self) -> io::Result<DiskSpace> {
-        let facts = rustix::fs::statvfs(&self.dir)?;
-        let unit = facts.f_frsize.max(1);
-        Ok(DiskSpace { total: facts.f_blocks * unit, free: facts.f_bavail * unit })
+        system::space(&self.dir)
     }
 
     fn boot_id(&self) -> u64 {
@@ -142,12 +149,13 @@ impl Disk for RealDisk {
         make_dirs(parent(&path))?;
         let mut temporary = path.clone().into_os_string();
         temporary.push(".tmp");
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all_at(bytes, 0)?;
+        let file = system::options().create(true).truncate(true).open(&temporary)?;
+        system::write_at(&file, bytes, 0)?;
         file.sync_all()?;
+        // Some systems rename no file that is open.
+        drop(file);
         fs::rename(&temporary, &path)?;
-        sync_directory(parent(&path))
+        system::sync_directory(parent(&path))
     }
 
     fn read_small(&self, path: &str) -> io::Result<Vec<u8>> {
@@ -158,13 +166,14 @@ impl Disk for RealDisk {
 /// A file on a disk.
 pub(super) struct RealFile {
     pub file: File,
+    pub holes: bool,
 }
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < buffer.len() {
-            match self.file.read_at(&mut buffer[done..], offset + done as u64) {
+            match system::read_at(&self.file, &mut buffer[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -175,19 +184,29 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        system::write_at(&self.file, bytes, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        system::set_len(&self.file, len)
     }
 
     fn punch(&self, range: Range<u64>) -> io::Result<()> {
-        allocate(&self.file, true, range)
+        if self.holes {
+            return system::punch(&self.file, range);
+        }
+        let end = range.end.min(self.len()?);
+        let mut at = range.start;
+        while at < end {
+            let part = &ZEROS[..(end - at).min(ZEROS.len() as u64) as usize];
+            self.write_at(part, at)?;
+            at += part.len() as u64;
+        }
+        Ok(())
     }
 
     fn reserve(&self, range: Range<u64>) -> io::Result<()> {
-        allocate(&self.file, false, range)
+        system::reserve(&self.file, range)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -200,97 +219,21 @@ impl DiskFile for RealFile {
     }
 
     fn allocated(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.blocks() * 512)
+        system::allocated(&self.file)
     }
 
     fn data_ranges(&self, within: Range<u64>) -> io::Result<RangeSet> {
-        data_ranges(&self.file, within)
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn allocate(file: &File, punch: bool, range: Range<u64>) -> io::Result<()> {
-    use rustix::fs::FallocateFlags;
-    if range.is_empty() {
-        return Ok(());
-    }
-    let keep = FallocateFlags::KEEP_SIZE;
-    let flags = if punch { keep | FallocateFlags::PUNCH_HOLE } else { keep };
-    let len = range.end - range.start;
-    loop {
-        match rustix::fs::fallocate(file, flags, range.start, len) {
-            Err(Errno::INTR) => {}
-            other => return Ok(other?),
+        match self.holes {
+            true => system::data_ranges(&self.file, within),
+            false => Ok(std::iter::once(within.start..within.end.min(self.len()?)).collect()),
         }
     }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn allocate(_file: &File, _punch: bool, _range: Range<u64>) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(target_os = "linux")]
-fn data_ranges(file: &File, within: Range<u64>) -> io::Result<RangeSet> {
-    use rustix::fs::{SeekFrom, seek};
-    let mut found = RangeSet::new();
-    let mut at = within.start;
-    while at < within.end {
-        // ENXIO: no data from here to the end. The descriptor's own offset moves; nobody uses it.
-        let start = match seek(file, SeekFrom::Data(at)) {
-            Err(Errno::NXIO) => break,
-            other => other?,
-        };
-        if start >= within.end {
-            break;
-        }
-        let end = match seek(file, SeekFrom::Hole(start)) {
-            // Cut meanwhile.
-            Err(Errno::NXIO) => break,
-            other => other?,
-        };
-        found.insert(start..end.min(within.end));
-        at = end;
-    }
-    Ok(found)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn data_ranges(_file: &File, _within: Range<u64>) -> io::Result<RangeSet> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(target_os = "linux")]
-fn sync_filesystem(dir: &File) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(dir)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn sync_filesystem(_dir: &File) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(target_os = "linux")]
-fn boot_id() -> u64 {
-    match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
-        Ok(text) => {
-            let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-            let whole = u128::from_str_radix(&digits, 16).unwrap_or_else(|_| unlike_any());
-            (whole as u64) ^ ((whole >> 64) as u64)
-        }
-        Err(_) => unlike_any() as u64,
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn boot_id() -> u64 {
-    unlike_any() as u64
 }
 
 /// A number for a boot that cannot be told from others.
-fn unlike_any() -> u128 {
+fn unlike_any() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(1, |time| time.as_nanos()) ^ (u128::from(std::process::id()) << 32)
+    since.map_or(1, |time| time.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32)
 }
 
 /// Makes a directory and those above it, each durable in the one above.
@@ -299,10 +242,10 @@ fn make_dirs(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     make_dirs(parent(dir))?;
-    match DirBuilder::new().mode(0o700).create(dir) {
+    match system::make_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => sync_directory(parent(dir)),
+        Ok(()) => system::sync_directory(parent(dir)),
     }
 }
 
@@ -312,10 +255,6 @@ fn parent(path: &Path) -> &Path {
         _ if path.is_absolute() => path,
         _ => Path::new("."),
     }
-}
-
-fn sync_directory(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 pub(super) fn show(path: &Path) -> String {

@@ -1,9 +1,8 @@
 //! Power cuts at a chosen moment: each test tells one story.
 
 use super::rig::*;
-use crate::limits;
+use covefs_remote::ErrorKind;
 use covefs_remote::fault::{Fault, Gate, Rule};
-use covefs_remote::{ErrorKind, Remote};
 use std::time::Duration;
 
 /// So many power cuts, each with its own fate for what was not synced.
@@ -298,8 +297,11 @@ fn what_the_index_alone_knew_is_forgotten_in_spite_of_a_second_cut() {
 
 /// Killed in the middle of a removal, whose file stood aside for a moment. The next start listed the
 /// directory, took the name for gone and had nothing more to remove: the file stayed there, hidden.
+#[cfg(unix)] // A directory is a share there only.
 #[test]
 fn a_removal_that_was_cut_off_is_finished() {
+    use crate::limits;
+    use covefs_remote::Remote;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("f");
     std::fs::write(&file, pattern(1, 9_000)).unwrap();

@@ -28,7 +28,18 @@ fn a_delete_is_sent_after_the_upload_that_it_stands_behind() {
 /// rule E1: more is written, and read, than the limit holds.
 #[test]
 fn allocated_bytes_never_pass_the_limit() {
-    let mut rig = Rig::with(&[]);
+    stay_within_the_limit(Rig::with(&[]));
+}
+
+/// The same where only whole contents give their room back.
+#[test]
+fn allocated_bytes_never_pass_the_limit_without_holes() {
+    let rig = Rig::with(&[]);
+    rig.disk.make_no_holes();
+    stay_within_the_limit(rig);
+}
+
+fn stay_within_the_limit(mut rig: Rig) {
     rig.stop();
     rig.config.limit_bytes = limits::CACHE_FLOOR;
     rig.start();
@@ -113,4 +124,63 @@ fn a_hole_is_made_after_its_absence_is_durable() {
         rig.start();
         assert!(rig.read("a").unwrap() == bytes, "killed at change {ops}: other bytes");
     }
+}
+
+/// What the tests below read at once.
+const SIZE: usize = 4_000_000;
+
+/// Where the disk makes no holes a content goes whole, killed at any moment: what was dropped comes from
+/// the share again, never as zeros.
+#[test]
+fn a_content_goes_whole_where_there_are_no_holes() {
+    let bytes = pattern(1, SIZE);
+    for ops in 0..8 {
+        let mut rig = Rig::with(&[("a", bytes.clone())]);
+        rig.disk.make_no_holes();
+        let before = rig.allocated();
+        rig.read("a").unwrap();
+        rig.pause(Duration::from_secs(5));
+        rig.settle().unwrap();
+        rig.index_is_durable();
+        let full = rig.allocated();
+        let open = rig.open("a", READ).unwrap();
+        // The last one ends in peace.
+        if ops < 7 {
+            rig.disk.kill_after_ops(ops);
+        }
+        let evicted = rig.evict("a");
+        if ops == 7 {
+            evicted.unwrap();
+            assert_eq!(rig.allocated(), before, "all of it went");
+            let reads = rig.remote.bytes_read();
+            assert!(rig.read_at(open, 2_000_000, 9_000).unwrap() == bytes[2_000_000..2_009_000]);
+            assert!(rig.remote.bytes_read() > reads, "read from the share");
+        }
+        assert!(full >= before + SIZE as u64);
+        rig.stop();
+        rig.disk.crash();
+        (0..20).for_each(|seed| rig.index.lose_unflushed(seed));
+        rig.start();
+        assert!(rig.read("a").unwrap() == bytes, "killed at change {ops}: other bytes");
+    }
+}
+
+/// Of a file that is edited nothing can go there before it is on the share: to drop a part would take
+/// the edit along.
+#[test]
+fn an_edited_content_stays_where_there_are_no_holes() {
+    let mut bytes = pattern(1, SIZE);
+    let rig = Rig::with(&[("a", bytes.clone())]);
+    rig.disk.make_no_holes();
+    rig.read("a").unwrap();
+    rig.remote.offline(true);
+    rig.edit("a", 2_000_000, &[7; 100]).unwrap();
+    bytes[2_000_000..2_000_100].fill(7);
+    assert_eq!(rig.evict("a").unwrap(), 0);
+    assert!(rig.read("a").unwrap() == bytes);
+    rig.remote.offline(false);
+    rig.until_online();
+    rig.sync().unwrap();
+    assert!(rig.evict("a").unwrap() >= SIZE as u64);
+    assert!(rig.read("a").unwrap() == bytes && rig.there("a").unwrap() == bytes);
 }

@@ -17,12 +17,15 @@ use crate::step::{Asked, Step};
 use crate::vfs::{DiskWork, Site, Vfs};
 use covefs_remote::attempt::{AttemptConfig, Guarded};
 use covefs_remote::fault::{FaultRemote, Odds};
+#[cfg(unix)]
 use covefs_remote::local::LocalRemote;
 use covefs_remote::memory::MemoryRemote;
 use covefs_remote::{Kind, Limits, Remote, RemotePath, Timestamp};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -147,6 +150,7 @@ impl Rig {
     }
 
     /// The same on a directory.
+    #[cfg(unix)]
     pub fn on_dir(root: &Path) -> Rig {
         let local = LocalRemote::open(root.to_owned()).unwrap();
         Rig::over(Arc::new(local), Arc::default())

@@ -22,6 +22,7 @@ pub(super) struct State {
     pub killed: bool,
     /// It tells of no holes: all of a file counts as data.
     pub hides_holes: bool,
+    pub makes_no_holes: bool,
 }
 
 #[derive(Clone)]
