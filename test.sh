@@ -153,9 +153,11 @@ step "fsx over azure" "${COVEFS_STEP_SECONDS:-1500}" env COVEFS_TEST_SHARE=azure
 if [ "$(id -u)" = 0 ]; then
   step "fsx over smb" "${COVEFS_STEP_SECONDS:-1500}" env COVEFS_TEST_SHARE=smb COVEFS_FSX_SEEDS="${COVEFS_FSX_SEEDS:-1}" ci/fsx.sh
   step "pjdfstest" 900 ci/pjdfstest.sh
+  step "pjdfstest over smb" 180 env COVEFS_TEST_SHARE=smb ci/pjdfstest.sh
 else
   skip "fsx over smb" "smbd has to be started as root"
   skip "pjdfstest" "needs root, it switches between users"
+  skip "pjdfstest over smb" "needs root, as above"
 fi
 step "demo" 300 "$target/debug/covefs" demo --check
 step "demo over azure" 300 "$target/debug/covefs" demo --azure --check

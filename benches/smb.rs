@@ -1,8 +1,10 @@
 //! A drive over an SMB share beside other clients of the same server, in one run: `smbclient` gets
 //! a file, and so does the bare remote; `rclone mount` reads small files. A Samba server of its own
-//! on the loopback. Numbers of a busy machine differ by half; ratios less.
+//! on the loopback. The caches lie on a file system of their own, made anew: on one without a journal
+//! ext4 looks at each file that was removed within minutes before it makes another one, and each round
+//! would pay for the one before. Numbers of a busy machine differ by half; ratios less.
 //!
-//! `cargo bench --bench smb`, as root; `COVEFS_BENCH_FILES=10000 COVEFS_BENCH_MIB=256`. Debian's
+//! `cargo bench --bench smb`, as root; `COVEFS_BENCH_FILES=10000 COVEFS_BENCH_MIB=256` are what it does. Debian's
 //! `rclone` is left out where it is not installed.
 #![allow(clippy::unwrap_used)]
 
@@ -12,17 +14,20 @@ mod measure;
 #[path = "../remote/tests/samba/mod.rs"]
 mod samba;
 
-use common::{Drive, Random, env_number, is_mounted, until};
+use common::{Drive, Random, detach, env_number, is_mounted, succeed, until};
 use covefs_remote::smb::{Encrypt, SmbConfig, SmbRemote};
 use covefs_remote::{Remote, RemotePath};
 use futures_util::StreamExt;
 use measure::{ROUNDS, middle, read_file, show_each, show_rate, time, write_file};
 use samba::{PASSWORD, PLAIN, Samba};
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// No step of the preparation takes longer.
+const STEP: Duration = Duration::from_secs(60);
 const SMALL_BYTES: u64 = 4096;
 const FILES_OF_A_DIRECTORY: usize = 100;
 
@@ -41,7 +46,7 @@ fn main() {
     for (how, encrypt) in [("sign", Encrypt::Off), ("encrypt", Encrypt::Required)] {
         sequential(&server, how, encrypt, bytes);
     }
-    let files = env_number("COVEFS_BENCH_FILES", 2000) as usize;
+    let files = env_number("COVEFS_BENCH_FILES", 10_000) as usize;
     for number in 0..files {
         let dir = disk.join(format!("small/{}", number / FILES_OF_A_DIRECTORY));
         fs::create_dir_all(&dir).unwrap();
@@ -55,9 +60,7 @@ fn drive_of(server: &Samba, name: &str, encrypt: &str) -> Drive {
     let (named, login) = (format!("smb://127.0.0.1:{}/{PLAIN}", server.port), server.login_file());
     let args = ["--credentials", login.to_str().unwrap(), "--smb-encrypt", encrypt];
     let args = [&args[..], &["--cache-size", "2GiB", "--freshness", "10s"]].concat();
-    let mut drive = Drive::over(name, &named, &[], &args);
-    drive.start();
-    drive
+    Drive::over(name, &named, &[], &args)
 }
 
 /// One file from begin to end by three clients in turn, each the first to read it.
@@ -65,6 +68,7 @@ fn sequential(server: &Samba, how: &str, encrypt: Encrypt, bytes: u64) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let word = if encrypt == Encrypt::Off { "off" } else { "required" };
     let mut drive = drive_of(server, &format!("bench-smb-{how}"), word);
+    drive.start();
     let into = drive.scratch("got").join("big");
     let [mut theirs, mut bare, mut ours] = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
@@ -107,6 +111,8 @@ fn small_files(server: &Samba, files: usize) {
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let mut drive = drive_of(server, &format!("bench-smb-small{round}"), "auto");
+        let _disk = FreshDisk::mount(&drive);
+        drive.start();
         if let Some(rclone) = Rclone::mount(server, &drive) {
             theirs.push(time(|| read_all(&rclone.mnt.join("small"), files)));
         }
@@ -117,9 +123,33 @@ fn small_files(server: &Samba, files: usize) {
     show_each("small file read whole, cold, 4 KiB", files, theirs, middle(ours));
 }
 
+/// A file system for the caches of both clients.
+struct FreshDisk(Vec<PathBuf>);
+
+impl FreshDisk {
+    fn mount(drive: &Drive) -> FreshDisk {
+        let (image, disk) = (drive.scratch("image").join("disk"), drive.scratch("disk"));
+        fs::File::create(&image).unwrap().set_len(4 << 30).unwrap();
+        succeed(Command::new("mkfs.ext4").arg("-q").arg(&image), STEP);
+        succeed(Command::new("mount").args(["-o", "loop"]).args([&image, &disk]), STEP);
+        let ours = disk.join("covefs");
+        fs::create_dir(&ours).unwrap();
+        fs::create_dir(disk.join("rclone")).unwrap();
+        fs::set_permissions(&ours, PermissionsExt::from_mode(0o700)).unwrap();
+        succeed(Command::new("mount").arg("--bind").args([&ours, &drive.cache]), STEP);
+        FreshDisk(vec![drive.cache.clone(), disk])
+    }
+}
+
+impl Drop for FreshDisk {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|mount| detach(mount));
+    }
+}
+
 /// The same share by `rclone`, which ends with this.
 struct Rclone {
-    mnt: std::path::PathBuf,
+    mnt: PathBuf,
     process: Child,
 }
 
@@ -130,7 +160,8 @@ impl Rclone {
             println!("no rclone (apt-get install rclone)");
             return None;
         };
-        let (mnt, cache) = (beside.scratch("rclone"), beside.scratch("rclone-cache"));
+        let (mnt, cache) =
+            (beside.scratch("rclone"), beside.cache.with_file_name("disk").join("rclone"));
         let process = Command::new("rclone")
             .args([
                 "mount",

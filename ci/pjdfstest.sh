@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# pjdfstest on a drive over a `dir:` share, as root. Each test must pass, but those listed in
-# pjdfstest.expected, which must fail: a listed test that passes is a failure of the list.
+# pjdfstest on a drive over a `dir:` share, as root, or over an SMB one (COVEFS_TEST_SHARE=smb). Each test must
+# pass, but those listed in pjdfstest.expected (pjdfstest-smb.expected), which must fail: a listed test that
+# passes is a failure of the list.
 #   ci/pjdfstest.sh [TEST PATTERNS]      the last line says: N passed, N failed
 source "$(dirname "${BASH_SOURCE[0]}")/drive.sh"
 if [ "$(id -u)" != 0 ]; then
@@ -30,6 +31,9 @@ naptime = 0.02
 entries = [["nobody", "$nobody_group"], ["tests", "tests"]]
 SETTINGS
 
+expected=$root/ci/pjdfstest.expected
+if [ "${COVEFS_TEST_SHARE:-dir}" = smb ]; then expected=$root/ci/pjdfstest-smb.expected; fi
+
 start_drive --freshness 1s
 mkdir "$place/mnt/work"
 result=0
@@ -43,7 +47,7 @@ rm -rf "$place/mnt/work"
 stop_drive
 left=$(ls -A "$place/share")
 
-python3 - "$place/results" "$root/ci/pjdfstest.expected" "$#" "$left" <<'CHECK'
+python3 - "$place/results" "$expected" "$#" "$left" <<'CHECK'
 import re, sys
 results, expected, patterns, left = sys.argv[1:]
 states, reasons, wrong = {}, {}, []

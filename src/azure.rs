@@ -3,7 +3,6 @@
 use crate::credentials;
 use crate::fail;
 use crate::place;
-use crate::share::Share;
 use crate::text::say;
 use anyhow::{Result, bail};
 use covefs_cache::{Config, StartError};
@@ -119,10 +118,7 @@ fn is_snapshot(text: &str) -> bool {
 }
 
 /// `covefs snapshots`: one on each line, oldest first.
-pub(crate) fn snapshots(share: &std::ffi::OsStr, file: Option<&std::path::Path>) -> Result<()> {
-    let Share::Azure(share) = Share::parse(share)? else {
-        return Err(fail::usage("only Azure file shares have snapshots that covefs can list"));
-    };
+pub(crate) fn snapshots(share: &AzureShare, file: Option<&std::path::Path>) -> Result<()> {
     let endpoint = share.endpoint.as_deref();
     let set = |name: &str| std::env::var(name).ok();
     let account = credentials::read(&share.account, endpoint, file, set)?;
@@ -142,7 +138,7 @@ pub(crate) fn snapshots(share: &std::ffi::OsStr, file: Option<&std::path::Path>)
             bail!("the account {} has no share {}", share.account, share.share)
         }
         Ok(Err(error)) => {
-            bail!("the snapshots of {}: {}", whole.canonical(), reason(&share, &error))
+            bail!("the snapshots of {}: {}", whole.canonical(), reason(share, &error))
         }
         Err(_) => bail!("the share {} does not answer", whole.canonical()),
     }

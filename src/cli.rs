@@ -111,9 +111,9 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "repair")]
         scrub: bool,
     },
-    /// List the snapshots of an Azure share; each line can be mounted, read-only
+    /// List the snapshots of an Azure or SMB share; each line can be mounted, read-only
     Snapshots {
-        /// The share: azfiles://ACCOUNT/SHARE
+        /// The share: azfiles://ACCOUNT/SHARE or smb://HOST/SHARE
         share: OsString,
         /// A file with the login of the share
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -84,7 +84,7 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
         Command::Check { path, scrub: true, .. } => drive::scrub(&path)?,
         Command::Check { path, repair, .. } => drive::check(&path, repair)?,
         Command::Snapshots { share, credentials } => {
-            azure::snapshots(&share, credentials.as_deref())?
+            share::snapshots(&share, credentials.as_deref())?
         }
         Command::Demo { check, azure } => demo::run(check, azure)?,
         Command::Completions { shell } => {

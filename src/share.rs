@@ -113,6 +113,15 @@ impl Share {
     }
 }
 
+/// `covefs snapshots`: what of a share can be mounted as it was.
+pub(crate) fn snapshots(share: &OsStr, file: Option<&Path>) -> Result<()> {
+    match Share::parse(share)? {
+        Share::Azure(share) => crate::azure::snapshots(&share, file),
+        Share::Smb(share) => crate::smb::snapshots(&share, file),
+        Share::Dir(_) => Err(fail::usage("a directory has no snapshots that covefs can list")),
+    }
+}
+
 /// A password in a share name would show in `ps`, in the mount table and in every log.
 fn refuse_secrets(shown: &str) -> Result<()> {
     let where_to = "put it in a file that only you can read and name that with --credentials FILE";

@@ -1,11 +1,15 @@
 //! SMB shares: their names, and opening one.
 
 use crate::fail;
+use crate::login;
 use crate::place;
+use crate::terminal;
+use crate::text::say;
 use anyhow::{Result, bail};
 use covefs_cache::{Config, StartError};
-use covefs_remote::smb::{Defaults, Encrypt, Login, SmbConfig, SmbRemote};
+use covefs_remote::smb::{Defaults, Encrypt, Login, SmbConfig, SmbRemote, Snapshot};
 use covefs_remote::{ErrorKind, Remote, RemotePath};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +34,8 @@ pub(crate) struct SmbShare {
     pub share: String,
     /// The directory in it, without slashes at its ends.
     pub dir: String,
+    /// The state of it that is meant, where it is not the present one.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl SmbShare {
@@ -59,6 +65,10 @@ impl SmbShare {
         };
         let given = |part: Option<&str>| part.filter(|part| !part.is_empty()).map(str::to_string);
         let (host, port) = host_and_port(place).ok_or_else(|| wrong("names no server"))?;
+        let (path, snapshot) = match path.trim_end_matches('/').rsplit_once('@') {
+            Some((rest, name)) if Snapshot::parse(name).is_some() => (rest, Snapshot::parse(name)),
+            _ => (path, None),
+        };
         let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
         let Some((share, dir)) = names.split_first() else {
             return Err(wrong("names no share"));
@@ -73,6 +83,7 @@ impl SmbShare {
             domain: given(domain),
             share: (*share).to_string(),
             dir: dir.join("/"),
+            snapshot,
         })
     }
 
@@ -82,7 +93,11 @@ impl SmbShare {
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let port = if self.port == PORT { String::new() } else { format!(":{}", self.port) };
         let start = format!("smb://{host}{port}/{}", self.share);
-        if self.dir.is_empty() { start } else { format!("{start}/{}", self.dir) }
+        let start = if self.dir.is_empty() { start } else { format!("{start}/{}", self.dir) };
+        match &self.snapshot {
+            Some(snapshot) => format!("{start}@{snapshot}"),
+            None => start,
+        }
     }
 
     /// The last part of the name.
@@ -104,6 +119,33 @@ fn host_and_port(place: &str) -> Option<(String, u16)> {
     let port = port.map_or(Some(PORT), |port| port.parse().ok().filter(|port| *port > 0))?;
     let is_odd = |symbol: char| symbol.is_whitespace() || symbol.is_control();
     (!host.is_empty() && !host.contains(is_odd)).then(|| (host.to_string(), port))
+}
+
+/// `covefs snapshots`: one on each line, oldest first.
+pub(crate) fn snapshots(share: &SmbShare, file: Option<&Path>) -> Result<()> {
+    let set = |name: &str| std::env::var(name).ok();
+    let prompt = login::missing_password(share, file, set)?.filter(|_| terminal::is_there());
+    let typed = prompt.map(|words| terminal::ask_secret(&words)).transpose()?;
+    let login = login::read(share, file, set, typed)?;
+    let user = login.user.clone();
+    let config = SmbConfig { port: share.port, ..SmbConfig::new(&share.host, &share.share, login) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = runtime
+        .block_on(async { tokio::time::timeout(OPEN_WITHIN, SmbRemote::snapshots(config)).await });
+    let now = SmbShare { snapshot: None, ..share.clone() };
+    match asked {
+        Ok(Ok(found)) if found.is_empty() => say!("{} has no snapshots", now.canonical()),
+        Ok(Ok(found)) => {
+            for snapshot in found {
+                say!("{}@{snapshot}", now.canonical());
+            }
+        }
+        Ok(Err(error)) => {
+            bail!("the snapshots of {}: {}", now.canonical(), reason(share, &user, &error))
+        }
+        Err(_) => bail!("the share {} does not answer", now.canonical()),
+    }
+    Ok(())
 }
 
 /// Opens the share. Out of reach, it is an error without an earlier cache; with one the drive
@@ -131,6 +173,7 @@ pub(crate) async fn open(
         known: known.clone(),
         encrypt,
         read_only: config.read_only,
+        snapshot: share.snapshot.clone(),
         ..SmbConfig::new(&share.host, &share.share, login)
     });
     let asked = tokio::time::timeout(OPEN_WITHIN, remote.identity()).await;
@@ -157,6 +200,10 @@ pub(crate) async fn open(
 fn reason(share: &SmbShare, user: &str, error: &covefs_remote::Error) -> String {
     let beneath = error.source.as_ref().map_or_else(|| error.to_string(), ToString::to_string);
     match error.kind {
+        ErrorKind::IdentityChanged if share.snapshot.is_some() => {
+            "there is no such snapshot, or no such directory in it; covefs snapshots lists them"
+                .into()
+        }
         ErrorKind::Unauthenticated => {
             format!(
                 "{} refuses the login of '{user}'; look at user, password and domain",
@@ -193,6 +240,13 @@ mod tests {
             (share.short_name(), parsed("//nas/photos").short_name()),
             ("june".into(), "photos".into())
         );
+        let at = "GMT-2020.01.02-03.04.05";
+        for name in ["smb://nas/photos", "smb://nas/photos/june@home"] {
+            let share = parsed(&format!("{name}@{at}"));
+            assert_eq!(share.snapshot.as_ref().map(ToString::to_string).as_deref(), Some(at));
+            assert_eq!(share.canonical(), format!("{name}@{at}"));
+        }
+        assert_eq!(parsed("smb://nas/photos@GMT-2020.01.02").share, "photos@GMT-2020.01.02");
         let six = parsed("smb://[fe80::1]:4450/x");
         assert_eq!((&*six.host, six.canonical()), ("fe80::1", "smb://[fe80::1]:4450/x".into()));
         assert!(SmbShare::parse("dir:/x").is_none() && SmbShare::parse("/x/y").is_none());

@@ -6,6 +6,10 @@
 mod common;
 #[path = "../remote/tests/samba/mod.rs"]
 mod samba;
+#[path = "smb/states.rs"]
+mod states;
+#[path = "smb/storm.rs"]
+mod storm;
 #[path = "smb/told.rs"]
 mod told;
 

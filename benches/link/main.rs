@@ -1,18 +1,24 @@
-//! A drive of an Azure file share at the other end of a long line: 40 ms there and back, 1 Gbit/s,
-//! the emulator behind it, connections warm. One table: what each step took, and its requests.
+//! Drives of an Azure file share and of an SMB share at the other end of a long line: 40 ms there and
+//! back, 1 Gbit/s, the emulator or Samba behind it, connections warm. One table for each: what each
+//! step took, and its requests, which Samba does not count.
 //!
-//! `cargo bench --bench link`
+//! `cargo bench --bench link`; `COVEFS_BENCH_SHARE=smb` or `azure` for one of them. Samba as root only.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod line;
+#[path = "../../remote/tests/samba/mod.rs"]
+mod samba;
 
 use azure_files_emulator::{Config, Emulator};
 use common::{Drive, pattern, succeed};
+use samba::{PLAIN, Samba};
 use std::fs::{self, File};
 use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -34,27 +40,69 @@ fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
+    let only = std::env::var("COVEFS_BENCH_SHARE").unwrap_or_default();
+    if only != "smb" {
+        azure();
+    }
+    if only != "azure" {
+        smb();
+    }
+}
+
+fn azure() {
     let server = Emulator::start(Config::default()).unwrap();
-    fill(&server);
+    server.create_share(SHARE);
+    fill(&|path, bytes| server.write(SHARE, path, bytes));
     let far = line::open(server.address(), ROUND_TRIP, BYTES_PER_SECOND);
     let login = server.connection_string().replace(&server.address().to_string(), &far.to_string());
     let share = format!("azfiles://{}/{SHARE}", server.account());
     let environment = [("AZURE_STORAGE_CONNECTION_STRING", &*login)];
     let args = ["--cache-size", "2GiB", "--freshness", "10s"];
-    let mut drive = Drive::over("link", &share, &environment, &args);
+    let drive = Drive::over("link", &share, &environment, &args);
+    measure("azure", drive, &|| server.reset_counts(), &|| {
+        server.counts().values().sum::<u64>().to_string()
+    });
+}
+
+fn smb() {
+    let Some(server) = Samba::start() else { return };
+    let disk = server.disk(PLAIN);
+    fill(&|path, bytes| {
+        let path = disk.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    });
+    let near = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port));
+    let far = line::open(near, ROUND_TRIP, BYTES_PER_SECOND);
+    let share = format!("smb://127.0.0.1:{}/{PLAIN}", far.port());
+    let login = server.login_file();
+    let args = ["--credentials", login.to_str().unwrap()];
+    let args = [&args[..], &["--cache-size", "2GiB", "--freshness", "10s"]].concat();
+    measure("smb", Drive::over("link-smb", &share, &[], &args), &|| {}, &String::new);
+}
+
+/// One table; `begin` and `end` count requests.
+fn measure(name: &str, mut drive: Drive, begin: &dyn Fn(), end: &dyn Fn() -> String) {
     drive.start();
-    println!("{:<44} {:>10} {:>16} {:>9}", "", "time", "rate", "requests");
+    println!("{name:<44} {:>10} {:>16} {:>9}", "time", "rate", "requests");
     let show = |what: &str, (count, unit): (usize, &str), step: &dyn Fn()| {
-        server.reset_counts();
-        let begin = Instant::now();
+        begin();
+        let start = Instant::now();
         step();
-        let seconds = begin.elapsed().as_secs_f64();
-        let requests: u64 = server.counts().values().sum();
-        let rate = format!("{:.1} {unit}/s", count as f64 / seconds);
+        let seconds = start.elapsed().as_secs_f64();
+        let (requests, rate) = (end(), format!("{:.1} {unit}/s", count as f64 / seconds));
         println!("{what:<44} {:>7.0} ms {rate:>16} {requests:>9}", seconds * 1e3);
     };
     let mnt = drive.mnt.clone();
-    succeed(Command::new("ls").arg(&mnt), STEP);
+    steps(&drive, &mnt, &show);
+    drive.unmount();
+}
+
+/// What a step is called, what it counts, and the step.
+type Show<'a> = &'a dyn Fn(&str, (usize, &str), &dyn Fn());
+
+fn steps(drive: &Drive, mnt: &Path, show: Show<'_>) {
+    succeed(Command::new("ls").arg(mnt), STEP);
     show("first 4 KiB of a cold file", (1, "files"), &|| {
         File::open(mnt.join("first")).unwrap().read_exact(&mut [0; 4096]).unwrap();
     });
@@ -79,20 +127,18 @@ fn main() {
         }
         drive.sync();
     });
-    drive.unmount();
 }
 
 /// What the share holds before it is mounted.
-fn fill(server: &Emulator) {
-    server.create_share(SHARE);
-    server.write(SHARE, "first", &pattern(1, 1 << 20));
-    server.write(SHARE, "big", &pattern(2, BIG_BYTES));
+fn fill(write: &dyn Fn(&str, &[u8])) {
+    write("first", &pattern(1, 1 << 20));
+    write("big", &pattern(2, BIG_BYTES));
     for dir in 0..DIRS {
         for file in 0..FILES_EACH {
-            server.write(SHARE, &format!("tree/{dir:03}/{file:02}"), b"");
+            write(&format!("tree/{dir:03}/{file:02}"), b"");
         }
     }
     for file in 0..SMALL_FILES {
-        server.write(SHARE, &format!("small/{file:04}"), &pattern(file as u64, SMALL_BYTES));
+        write(&format!("small/{file:04}"), &pattern(file as u64, SMALL_BYTES));
     }
 }

@@ -751,7 +751,8 @@ pub(crate) fn note_crcs(
     while block * limits::BLOCK < range.end {
         let start = block * limits::BLOCK;
         let end = (start + limits::BLOCK).min(size);
-        if end > range.end {
+        // Or it was cut to less meanwhile.
+        if end > range.end || end <= start {
             break;
         }
         let part = &bytes[(start - range.start) as usize..(end - range.start) as usize];

@@ -142,7 +142,8 @@ impl Vfs {
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
-        if self.config.read_only {
+        // A share that was out of reach at the start may be found to be so later.
+        if self.config.read_only || self.remote.limits().read_only {
             return Err(Error::new(ErrorKind::ReadOnly, "change a read-only mount"));
         }
         Ok(())

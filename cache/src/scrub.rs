@@ -137,3 +137,24 @@ impl File {
         content.crcs.extend(sums);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    /// An upload read two blocks; meanwhile the file was cut to nothing, or in the middle of one.
+    #[test]
+    fn what_was_cut_while_it_was_sent_has_no_checksum() {
+        for (size, blocks) in [(0, 0), (10, 1), (limits::BLOCK + 10, 2), (5 * limits::BLOCK, 4)] {
+            let mut content = Content::new(size, Default::default(), None);
+            content.present.insert(0..size);
+            let disk = Arc::new(crate::disk::MemoryDisk::new(1 << 20));
+            let file = File::new(ContentId(1), disk, content);
+            for offset in [0, 2 * limits::BLOCK] {
+                file.note_sent(offset, &vec![7; 2 * limits::BLOCK as usize][..]);
+            }
+            assert_eq!(file.lock().crcs.len(), blocks, "{size} bytes");
+        }
+    }
+}

@@ -13,6 +13,7 @@
 mod change;
 mod facts;
 mod fail;
+mod keep;
 mod list;
 mod look;
 mod mfsymlink;
@@ -20,11 +21,15 @@ mod name;
 mod place;
 mod read;
 mod session;
+mod snapshots;
+mod socket;
+mod tree;
 mod watch;
 mod wire;
 mod write;
 
 pub use facts::Defaults;
+pub use snapshots::Snapshot;
 
 use crate::{
     Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page,
@@ -107,6 +112,8 @@ pub struct SmbConfig {
     pub encrypt: Encrypt,
     /// Whether nothing is to be changed there, not even for good order.
     pub read_only: bool,
+    /// The state of the share that is meant, where it is not the present one.
+    pub snapshot: Option<Snapshot>,
     /// Entries of a page.
     pub page_entries: usize,
 }
@@ -124,6 +131,7 @@ impl SmbConfig {
             known: None,
             encrypt: Encrypt::Auto,
             read_only: false,
+            snapshot: None,
             page_entries: PAGE_ENTRIES,
         }
     }
@@ -131,9 +139,9 @@ impl SmbConfig {
 
 /// An SMB 3 share, or a directory of one.
 pub struct SmbRemote {
-    limits: Limits,
-    /// Of a server that counts bytes of a name, not characters.
-    narrow: Limits,
+    /// By what the last connection found: names counted in bytes, and nothing to be changed.
+    limits: [[Limits; 2]; 2],
+    page_entries: usize,
     session: Arc<Session>,
 }
 
@@ -155,7 +163,22 @@ impl SmbRemote {
             read_only: false,
         };
         let narrow = Limits { name_bytes_max: name::NARROW_BYTES_MAX, ..limits.clone() };
-        SmbRemote { limits, narrow, session: Arc::new(Session::new(config)) }
+        let page_entries = limits.page_entries;
+        let limits = [limits, narrow]
+            .map(|limits| [false, true].map(|read_only| Limits { read_only, ..limits.clone() }));
+        SmbRemote { limits, page_entries, session: Arc::new(Session::new(config)) }
+    }
+
+    /// The states of a share that the server keeps, oldest first.
+    pub async fn snapshots(config: SmbConfig) -> Result<Vec<Snapshot>> {
+        let session = Arc::new(Session::new(config));
+        let listed = snapshots::list(&session).await;
+        listed.map_err(|fail| fail.into_error("snapshots", &RemotePath::root()))
+    }
+
+    async fn check_writable(&self, op: &'static str, path: &RemotePath) -> Result<()> {
+        let checked = self.session.check_writable().await;
+        checked.map_err(|fail| fail.into_error(op, path))
     }
 
     /// How the server is spoken to, or was last.
@@ -177,7 +200,8 @@ async fn to_its_end<T: Send + 'static>(
 #[async_trait]
 impl Remote for SmbRemote {
     fn limits(&self) -> &Limits {
-        if self.session.is_narrow() { &self.narrow } else { &self.limits }
+        let session = &self.session;
+        &self.limits[usize::from(session.is_narrow())][usize::from(session.is_read_only())]
     }
 
     fn introduce(&self, _cache_id: &str) {}
@@ -213,7 +237,7 @@ impl Remote for SmbRemote {
                 asked.await.map_err(|fail: Fail| fail.into_error("list", dir))?
             }
         };
-        let end = rest.entries.len().min(rest.at + self.limits.page_entries);
+        let end = rest.entries.len().min(rest.at + self.page_entries);
         let entries = rest.entries[rest.at..end].to_vec();
         rest.at = end;
         let one_moment = rest.one_moment;
@@ -238,6 +262,7 @@ impl Remote for SmbRemote {
         expect: Expect,
         temp: &[u8],
     ) -> Result<Metadata> {
+        self.check_writable("replace", path).await?;
         let sent = write::replace(&self.session, path, &*source, expect, temp).await;
         sent.map_err(|stop| match stop {
             Stop::Source(error) => error,
@@ -252,12 +277,14 @@ impl Remote for SmbRemote {
         to: &RemotePath,
         expect: Expect,
     ) -> Result<Metadata> {
+        self.check_writable("rename", from).await?;
         let wanted = Rename { from: from.clone(), version: *version, to: to.clone(), expect };
         let renamed = to_its_end(change::rename(self.session.clone(), wanted)).await;
         renamed.map_err(|fail| fail.into_error("rename", from))
     }
 
     async fn remove(&self, path: &RemotePath, expect: Expect) -> Result<()> {
+        self.check_writable("remove", path).await?;
         let removed = to_its_end(change::remove(self.session.clone(), path.clone(), expect)).await;
         removed.map_err(|fail| fail.into_error("remove", path))
     }
@@ -268,16 +295,19 @@ impl Remote for SmbRemote {
         version: &Version,
         attrs: &Attrs,
     ) -> Result<Metadata> {
+        self.check_writable("set_attrs", path).await?;
         let set = change::set_attrs(&self.session, path, version, attrs).await;
         set.map_err(|fail| fail.into_error("set_attrs", path))
     }
 
     async fn create_dir(&self, path: &RemotePath, attrs: &Attrs) -> Result<Metadata> {
+        self.check_writable("create_dir", path).await?;
         let made = change::create_dir(&self.session, path, attrs).await;
         made.map_err(|fail| fail.into_error("create_dir", path))
     }
 
     async fn symlink(&self, path: &RemotePath, target: &[u8], attrs: &Attrs) -> Result<Metadata> {
+        self.check_writable("symlink", path).await?;
         let made = change::symlink(&self.session, path, target, attrs).await;
         made.map_err(|fail| fail.into_error("symlink", path))
     }
@@ -295,6 +325,10 @@ impl Remote for SmbRemote {
     }
 
     async fn watch(&self) -> Result<Option<ChangeStream>> {
+        if self.session.config.snapshot.is_some() {
+            // Nothing changes there.
+            return Ok(None);
+        }
         let armed = watch::watch(&self.session).await;
         armed.map_err(|fail| fail.into_error("watch", &RemotePath::root()))
     }

@@ -13,6 +13,8 @@ mod names;
 #[path = "smb/races.rs"]
 mod races;
 mod samba;
+#[path = "smb/snapshots.rs"]
+mod snapshots;
 #[path = "contract/suite.rs"]
 mod suite;
 #[path = "smb/watch.rs"]

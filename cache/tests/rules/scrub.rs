@@ -49,7 +49,10 @@ fn what_was_fetched_and_what_was_sent_is_compared() {
     for _ in 0..2 {
         let report = scrub(&rig);
         assert_eq!(report.problems, [""; 0]);
-        assert_eq!((report.files, report.checked_bytes), (2, (theirs.len() + ours.len()) as u64));
+        assert_eq!(report.files, 2);
+        // A block that came in two pieces has none.
+        let most = (theirs.len() + ours.len()) as u64;
+        assert!((most - 3 * BLOCK as u64..=most).contains(&report.checked_bytes), "{report:?}");
         // The checksums are still known after a restart.
         rig.stop();
         rig.start();

@@ -58,6 +58,9 @@ async fn try_rename(session: &Arc<Session>, wanted: &Rename) -> Outcome<Metadata
             .await
             .map_err(about_to)?;
     }
+    if from != to {
+        place::settle_aside(session, &link, from, &moved).await?;
+    }
     let mover = Mover::Open(&source);
     let placed = match &target {
         _ if from == to => Ok(moved),
@@ -148,6 +151,7 @@ async fn try_remove(session: &Arc<Session>, path: &RemotePath, expect: Expect) -
     let link = session.link().await?;
     let (held, facts) = place::hold_at(session, &link, path).await?;
     facts::check(Some(&facts), expect, ErrorKind::NotFound)?;
+    place::settle_aside(session, &link, path, &facts).await?;
     place::discard(held, &facts).await
 }
 

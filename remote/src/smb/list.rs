@@ -117,7 +117,7 @@ impl Session {
 
     /// The rest of replacements whose site was killed before it removed the old file.
     async fn finish_all(&self, link: &Arc<Link>, dir: &RemotePath, replaced: Vec<Vec<u8>>) {
-        let count = if self.config.read_only { 0 } else { PUT_BACK_MAX };
+        let count = if self.leaves_all() { 0 } else { PUT_BACK_MAX };
         for name in replaced.into_iter().take(count) {
             let path = dir.join(&name);
             if let Err(fail) = place::finish(self, link, &path).await {
@@ -130,7 +130,7 @@ impl Session {
     async fn remove_empty_holders(&self, link: &Arc<Link>, dir: &RemotePath, found: &[Found]) {
         let is_idle =
             |entry: &&Found| name::is_holder(&entry.name) && entry.facts.is_settled(link.now());
-        if self.config.read_only {
+        if self.leaves_all() {
             return;
         }
         for holder in found.iter().filter(is_idle).take(PUT_BACK_MAX) {
@@ -141,7 +141,7 @@ impl Session {
     /// What a site left aside that was killed in the middle gets its name back: nobody but us knows
     /// where else it is. Who is still at it, holds it (X4).
     async fn put_back_all(&self, link: &Arc<Link>, dir: &RemotePath, found: &[Found]) {
-        if self.config.read_only {
+        if self.leaves_all() {
             return;
         }
         for entry in found.iter().filter(|entry| entry.is_aside).take(PUT_BACK_MAX) {

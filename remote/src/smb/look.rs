@@ -78,7 +78,8 @@ pub(super) async fn identity(link: &Arc<Link>, dir: &RemotePath) -> Outcome<Shar
     let serial =
         volume.get(8..).and_then(|rest| rest.first_chunk()).map(|it| u32::from_le_bytes(*it));
     let serial = serial.ok_or(ErrorKind::Protocol)?;
-    Ok(ShareIdentity(format!("smb:{serial:08x}:{:016x}", root.id)))
+    let at = link.snapshot.as_ref().map(|snapshot| format!("@{snapshot}")).unwrap_or_default();
+    Ok(ShareIdentity(format!("smb:{serial:08x}:{:016x}{at}", root.id)))
 }
 
 impl Session {
@@ -104,7 +105,7 @@ impl Session {
             match seen {
                 Err(fail) if fail.kind == ErrorKind::NotFound => {
                     let mut there = self.missing(link, path, fail).await?;
-                    if there != *path && !self.config.read_only {
+                    if there != *path && !self.leaves_all() {
                         // Left there by a site that was killed; who is at it, holds it.
                         let put_back = place::put_back(self, link, path).await;
                         there = if put_back.is_ok() { path.clone() } else { there };

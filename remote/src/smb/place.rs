@@ -13,7 +13,8 @@
 //! others write it unseen. So there is an instant without the name; 1 and 2 are on their way
 //! together, and between them is no more than the server's own time.
 //!
-//! Cut off after 1, whoever sees old aside puts it back: nobody holds it any more. Cut off after 2,
+//! Cut off after 1, whoever sees old aside puts it back: nobody holds it any more. So who moves or
+//! removes what has the name makes sure before that nothing stands aside. Cut off after 2,
 //! whoever sees it removes it if it is still as it was compared: that says a mark on it, its time
 //! of access, set just before 1. Else the next replacement of that name gives it a visible name
 //! beside it: whether all that is in it was seen, nobody knows.
@@ -22,7 +23,7 @@
 
 use super::facts::{Facts, NORMAL, READ_ONLY, SETTABLE};
 use super::fail::{Fail, Outcome};
-use super::look::Seen;
+use super::look::{Seen, look_plain, there};
 use super::session::{Link, Session};
 use super::wire::{self, Basic, CHAINED, Handle, Open, access, options, share};
 use super::{mfsymlink, name};
@@ -230,7 +231,7 @@ pub(super) async fn put_back(
 ) -> Outcome<()> {
     let aside = name::aside(path).ok_or(ErrorKind::IsADirectory)?;
     let (wire, aside_wire) = (session.wire(path)?, session.wire(&aside)?);
-    let facts = super::look::look_plain(link, &aside_wire).await?.shown();
+    let facts = look_plain(link, &aside_wire).await?.shown();
     let mut ops = moving(&aside_wire, &wire, facts.attributes);
     // Before its end: the mark goes.
     let unmarked = Basic { atime: link.now(), ..Basic::default() };
@@ -410,6 +411,23 @@ pub(super) async fn replace(
             Err(Fail::saying(ErrorKind::VersionChanged, text))
         }
         Err(other) => Err(other),
+    }
+}
+
+/// Before a name is given up: what an earlier replacement of it left aside would be put back there.
+/// To be asked while the name is held: what stands aside then is of no replacement under way.
+pub(super) async fn settle_aside(
+    session: &Session,
+    link: &Arc<Link>,
+    path: &RemotePath,
+    facts: &Facts,
+) -> Outcome<()> {
+    let Some(aside) = name::aside(path) else { return Ok(()) };
+    // Of a name that is too long to stand aside nothing does.
+    let Ok(wire) = session.wire(&aside) else { return Ok(()) };
+    match there(look_plain(link, &wire).await)? {
+        Ok(_) => clear_aside(session, link, path, facts).await,
+        Err(_) => Ok(()),
     }
 }
 

@@ -5,18 +5,19 @@
 
 use super::fail::{Fail, Outcome, ends_session};
 use super::name;
+use super::snapshots::Snapshot;
+use super::socket::Socket;
+use super::tree;
 use super::{Encrypt, Login, SmbConfig, Spoken};
 use crate::{ErrorKind, RemotePath, ShareIdentity, Timestamp};
 use async_trait::async_trait;
 use smb2::client::connection::{Connection, NegotiatedParams};
 use smb2::client::session::Session as Keys;
-use smb2::client::tree::Tree;
 use smb2::crypto::encryption::Cipher;
 use smb2::crypto::kdf::PreauthHasher;
 use smb2::crypto::signing::SigningAlgorithm;
-use smb2::transport::{ReceiveProgress, TcpTransport, TransportReceive, TransportSend};
+use smb2::transport::{ReceiveProgress, TransportReceive, TransportSend};
 use smb2::types::flags::Capabilities;
-use smb2::types::status::NtStatus;
 use smb2::types::{Dialect, TreeId};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -42,6 +43,10 @@ const CAN_ENCRYPT: u8 = 0x40;
 pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) tree: TreeId,
+    /// The state of the share that is meant.
+    pub(super) snapshot: Option<Snapshot>,
+    /// Nothing can be changed here: by this login, or by anybody.
+    pub(super) is_read_only: bool,
     /// Bytes of one read and one write.
     pub(super) read_bytes_max: u32,
     pub(super) write_bytes_max: u32,
@@ -77,14 +82,22 @@ pub(super) struct Session {
     identity: OnceLock<ShareIdentity>,
     spoken: Mutex<Option<Spoken>>,
     is_narrow: AtomicBool,
+    is_read_only: AtomicBool,
 }
 
 impl Session {
     /// Nothing is asked yet.
     pub(super) fn new(config: SmbConfig) -> Session {
         let identity = config.known.clone().map_or_else(OnceLock::new, OnceLock::from);
-        let (spoken, is_narrow) = (Mutex::default(), AtomicBool::new(false));
-        Session { config, dialled: AsyncMutex::default(), identity, spoken, is_narrow }
+        let is_read_only = AtomicBool::new(config.snapshot.is_some());
+        Session {
+            config,
+            dialled: AsyncMutex::default(),
+            identity,
+            spoken: Mutex::default(),
+            is_narrow: AtomicBool::new(false),
+            is_read_only,
+        }
     }
 
     /// The connection, made anew where it broke. Those who wait for one wait together, and fail
@@ -121,6 +134,7 @@ impl Session {
             tokio::join!(super::look::identity(&link, &self.config.dir), self.counts_bytes(&link));
         self.check(&found?)?;
         self.is_narrow.store(is_narrow?, Ordering::Relaxed);
+        self.is_read_only.store(link.is_read_only, Ordering::Relaxed);
         Ok(link)
     }
 
@@ -140,6 +154,24 @@ impl Session {
         self.is_narrow.load(Ordering::Relaxed)
     }
 
+    /// Nothing can be changed there; as the last connection found it.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_read_only.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is to be changed there, not even for good order.
+    pub(super) fn leaves_all(&self) -> bool {
+        self.config.read_only || self.is_read_only()
+    }
+
+    /// Before anything is changed.
+    pub(super) async fn check_writable(self: &Arc<Self>) -> Outcome<()> {
+        match self.link().await?.is_read_only {
+            true => Err(ErrorKind::ReadOnly.into()),
+            false => Ok(()),
+        }
+    }
+
     /// The share is the one that it was.
     pub(super) fn check(&self, found: &ShareIdentity) -> Outcome<()> {
         match self.identity.get_or_init(|| found.clone()) == found {
@@ -153,14 +185,14 @@ impl Session {
     }
 
     async fn dial(&self) -> Outcome<Link> {
-        let SmbConfig { host, port, share, login, .. } = &self.config;
+        let SmbConfig { host, port, share, login, snapshot, .. } = &self.config;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let address =
             if bare.contains(':') { format!("[{bare}]:{port}") } else { format!("{bare}:{port}") };
-        let tcp = TcpTransport::connect(&address, CONNECT_WITHIN).await.map_err(|error| {
+        let socket = Socket::connect(&address, CONNECT_WITHIN).await.map_err(|error| {
             Fail::saying(ErrorKind::Unreachable, format!("no connection to {address}: {error}"))
         })?;
-        let offer = Arc::new(Offer { tcp, seen: Mutex::default() });
+        let offer = Arc::new(Offer { socket, seen: Mutex::default() });
         let (sender, receiver) = (Box::new(Half(offer.clone())), Box::new(Half(offer.clone())));
         let mut connection = Connection::from_transport(sender, receiver, bare);
         connection.set_response_timeout(Some(SILENT_MAX));
@@ -175,14 +207,8 @@ impl Session {
         let Login { user, domain, password } = login;
         let keys = Keys::setup(&mut connection, user, password, domain).await?;
         let cipher = self.encrypt(&mut connection, &keys, &params)?;
-        let tree = Tree::connect(&mut connection, share).await.map_err(|error| {
-            let fail = Fail::from(error);
-            match fail.is(NtStatus::BAD_NETWORK_NAME) {
-                true => Fail::saying(fail.kind, format!("the server has no share {share}")),
-                false => fail,
-            }
-        })?;
-        if tree.encrypt_data && cipher.is_none() {
+        let tree = tree::connect(&connection, share).await?;
+        if tree.is_encrypted && cipher.is_none() {
             return Err(self.no_cipher());
         }
         let spoken = Spoken {
@@ -195,7 +221,9 @@ impl Session {
         *self.spoken.lock().unwrap_or_else(PoisonError::into_inner) = Some(spoken);
         Ok(Link {
             connection,
-            tree: tree.tree_id,
+            tree: tree.id,
+            is_read_only: tree.is_read_only || snapshot.is_some(),
+            snapshot: snapshot.clone(),
             read_bytes_max: params.max_read_size,
             write_bytes_max: params.max_write_size,
             clock_ahead,
@@ -281,7 +309,7 @@ impl Fail {
 
 /// A transport that says of us that we can encrypt.
 struct Offer {
-    tcp: TcpTransport,
+    socket: Socket,
     seen: Mutex<Seen>,
 }
 
@@ -320,19 +348,19 @@ impl TransportSend for Half {
             && data.get(COMMAND_AT..COMMAND_AT + 2) == Some(&[0, 0])
             && data.len() > CAPABILITIES_AT;
         if !is_greeting {
-            return self.0.tcp.send(data).await;
+            return self.0.socket.send(data).await;
         }
         let mut data = data.to_vec();
         data[CAPABILITIES_AT] |= CAN_ENCRYPT;
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).sent = Some(data.clone());
-        self.0.tcp.send(&data).await
+        self.0.socket.send(&data).await
     }
 }
 
 #[async_trait]
 impl TransportReceive for Half {
     async fn receive(&self) -> smb2::Result<Vec<u8>> {
-        let frame = self.0.tcp.receive().await?;
+        let frame = self.0.socket.receive().await?;
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.sent.is_some() && seen.received.is_none() {
             seen.received = Some(frame.clone());
@@ -342,6 +370,6 @@ impl TransportReceive for Half {
     }
 
     fn receive_progress(&self) -> Option<Arc<ReceiveProgress>> {
-        self.0.tcp.receive_progress()
+        self.0.socket.receive_progress()
     }
 }

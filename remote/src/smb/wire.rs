@@ -35,11 +35,15 @@ const CREDIT_BYTES: u32 = 64 << 10;
 pub(super) mod access {
     pub(in crate::smb) const READ: u32 = 0x1;
     pub(in crate::smb) const WRITE: u32 = 0x2;
+    pub(in crate::smb) const APPEND: u32 = 0x4;
+    pub(in crate::smb) const READ_EXTENDED: u32 = 0x8;
+    pub(in crate::smb) const WRITE_EXTENDED: u32 = 0x10;
     pub(in crate::smb) const READ_ATTRIBUTES: u32 = 0x80;
     pub(in crate::smb) const WRITE_ATTRIBUTES: u32 = 0x100;
     pub(in crate::smb) const DELETE: u32 = 0x1_0000;
     pub(in crate::smb) const READ_SECURITY: u32 = 0x2_0000;
     pub(in crate::smb) const WRITE_SECURITY: u32 = 0x4_0000;
+    pub(in crate::smb) const WRITE_OWNER: u32 = 0x8_0000;
     pub(in crate::smb) const SYNCHRONIZE: u32 = 0x10_0000;
 }
 
@@ -67,13 +71,19 @@ pub(super) mod class {
 /// One request of a chain.
 pub(super) struct Op {
     command: Command,
-    body: Box<dyn Pack>,
+    body: Body,
     charge: u16,
+}
+
+/// What is asked. What opens an entry is told which state of the share is meant when it is sent.
+enum Body {
+    Create(Box<CreateRequest>),
+    Other(Box<dyn Pack>),
 }
 
 impl Op {
     fn new(command: Command, body: impl Pack + 'static) -> Op {
-        Op { command, body: Box::new(body), charge: 1 }
+        Op { command, body: Body::Other(Box::new(body)), charge: 1 }
     }
 
     fn paid_for(self, bytes: u32) -> Op {
@@ -90,8 +100,6 @@ pub(super) struct Open {
     pub(super) options: u32,
     pub(super) disposition: CreateDisposition,
     pub(super) attributes: u32,
-    /// Create contexts, packed.
-    pub(super) contexts: Vec<u8>,
 }
 
 impl Open {
@@ -103,7 +111,6 @@ impl Open {
             options: 0,
             disposition: CreateDisposition::FileOpen,
             attributes: 0,
-            contexts: Vec::new(),
         }
     }
 
@@ -129,9 +136,9 @@ impl Open {
             create_disposition: self.disposition,
             create_options: self.options,
             name: wire.to_string(),
-            create_contexts: self.contexts,
+            create_contexts: Vec::new(),
         };
-        Op::new(Command::Create, body)
+        Op { command: Command::Create, body: Body::Create(Box::new(body)), charge: 1 }
     }
 }
 
@@ -373,12 +380,20 @@ impl Link {
     }
 
     /// The same by the caller's own hand, who is never dropped: what he asks first goes first.
-    pub(super) async fn send(self: Arc<Self>, ops: Vec<Op>) -> Outcome<Answers> {
+    pub(super) async fn send(self: Arc<Self>, mut ops: Vec<Op>) -> Outcome<Answers> {
+        for op in &mut ops {
+            if let (Body::Create(create), Some(snapshot)) = (&mut op.body, &self.snapshot) {
+                create.create_contexts = snapshot.context();
+            }
+        }
         let chain: Vec<CompoundOp<'_>> = ops
             .iter()
             .map(|op| CompoundOp {
                 command: op.command,
-                body: &*op.body,
+                body: match &op.body {
+                    Body::Create(create) => &**create,
+                    Body::Other(other) => &**other,
+                },
                 tree_id: Some(self.tree),
                 credit_charge: CreditCharge(op.charge),
             })

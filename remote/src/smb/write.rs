@@ -6,13 +6,13 @@
 
 use super::facts::{self, Facts};
 use super::fail::{Fail, Outcome};
+use super::keep;
 use super::look::Seen;
 use super::place::Ours;
 use super::session::{Link, Session};
 use super::wire::{self, Basic, CHAINED, Handle, Open, access, options, share};
 use crate::{Attrs, Error, ErrorKind, Expect, Metadata, RemotePath, Round, Source};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use smb2::msg::query_info::InfoType;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +26,6 @@ const PARTS_AT_ONCE: usize = 8;
 /// After a broken connection a temporary file is removed within so long, or at the next start.
 const LEFTOVER_TRIES: u32 = 30;
 const LEFTOVER_WAIT: Duration = Duration::from_secs(1);
-
-/// Owner, group and access list; and the access list alone, which is what can be set without a
-/// privilege.
-const SECURITY: u32 = 0x7;
-const ACCESS_LIST: u32 = 0x4;
-const SECURITY_BYTES_MAX: u32 = 64 << 10;
 
 /// A failure of ours, or of the source as it said it.
 pub(super) enum Stop {
@@ -224,7 +218,9 @@ impl Upload {
         check(old.as_ref(), expect)?;
         let old = old.map(|old| old.facts);
         if old.is_some() {
-            self.carry_security(&link).await?;
+            keep::carry_over(&self.session, &link, &self.path, &self.temp, handle).await?;
+            // Durable is what was taken over too.
+            handle.ask(vec![wire::flush(handle.id)]).await?.done(0)?;
         }
         let name = self.path.split().map_or(&b""[..], |(_, name)| name);
         let kept = Facts::passed_on(old.as_ref(), name);
@@ -255,29 +251,6 @@ impl Upload {
         let (session, path) = (self.session.clone(), self.path.clone());
         let attributes = basic.attributes;
         Ok(Ours { session, path, temp: self.temp.clone(), facts, attributes })
-    }
-
-    /// X6: the access list of what is replaced. Who may not set one leaves what the directory gives.
-    async fn carry_security(&self, link: &Arc<Link>) -> Outcome<()> {
-        let of = |id| wire::query_of(id, InfoType::Security, 0, SECURITY, SECURITY_BYTES_MAX);
-        let wire = self.session.wire(&self.path)?;
-        let open = Open::existing(access::READ_SECURITY | access::READ_ATTRIBUTES);
-        let ops = vec![open.op(&wire), of(CHAINED), wire::close(CHAINED)];
-        let Ok(old) = link.ask(ops).await?.info(1) else { return Ok(()) };
-        let handle = self.handle()?;
-        let Ok(own) = handle.ask(vec![of(handle.id)]).await?.info(0) else { return Ok(()) };
-        if own == old {
-            return Ok(());
-        }
-        let set = wire::set_of(handle.id, InfoType::Security, 0, ACCESS_LIST, old);
-        match handle.ask(vec![set]).await?.done(0) {
-            Err(fail) if fail.is_unknown() => Err(fail),
-            Err(fail) => {
-                tracing::debug!(path = %self.path, kind = ?fail.kind, "the access list is not kept");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
     }
 }
 

@@ -19,10 +19,14 @@ pub const LONG: Duration = Duration::from_secs(30);
 /// The password of the one account.
 pub const PASSWORD: &str = "hunter2 %&'\"";
 
-/// The shares: as any is; encrypted only; with snapshots.
+/// The shares: as any is; encrypted only; with snapshots; with streams beside the bytes of files, in
+/// extended attributes and in files; the first one again, for readers.
 pub const PLAIN: &str = "plain";
 pub const SECRET: &str = "secret";
 pub const SNAPS: &str = "snaps";
+pub const STREAMS: &str = "streams";
+pub const DEPOT: &str = "depot";
+pub const READERS: &str = "readers";
 
 pub struct Samba {
     dir: tempfile::TempDir,
@@ -53,7 +57,9 @@ impl Samba {
 
     fn prepare(&self, settings: &str) {
         let at = |name: &str| self.dir.path().join(name);
-        for name in [PLAIN, SECRET, SNAPS, "state", "private", "lock", "cache", "pid", "rpc"] {
+        for name in [
+            PLAIN, SECRET, SNAPS, STREAMS, DEPOT, "state", "private", "lock", "cache", "pid", "rpc",
+        ] {
             std::fs::create_dir(at(name)).unwrap();
         }
         let root = self.dir.path().display();
@@ -73,7 +79,10 @@ impl Samba {
              [{SECRET}]\npath = {root}/{SECRET}\nread only = no\nsmb encrypt = required\n\
              [{SNAPS}]\npath = {root}/{SNAPS}\nread only = no\nvfs objects = shadow_copy2\n\
              shadow:mountpoint = {root}/{SNAPS}\nshadow:snapdir = .snapshots\nshadow:sort = desc\nshadow:localtime = no\n\
-             shadow:format = @GMT-%Y.%m.%d-%H.%M.%S\n"
+             shadow:format = @GMT-%Y.%m.%d-%H.%M.%S\n\
+             [{STREAMS}]\npath = {root}/{STREAMS}\nread only = no\nvfs objects = streams_xattr\n\
+             [{DEPOT}]\npath = {root}/{DEPOT}\nread only = no\nvfs objects = streams_depot\n\
+             [{READERS}]\npath = {root}/{PLAIN}\nread only = yes\n"
         );
         std::fs::write(at("smb.conf"), config).unwrap();
         let login = format!("username = {}\npassword = {PASSWORD}\ndomain = TEST\n", self.user);

@@ -4,7 +4,7 @@
 use crate::samba::{LONG, PLAIN, Samba};
 use crate::suite::{Share, Upload, get, names, path, put, send};
 use covefs_remote::smb::{SmbConfig, SmbRemote};
-use covefs_remote::{Expect, Version};
+use covefs_remote::{ErrorKind, Expect, Version};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -216,6 +216,45 @@ async fn cut_everywhere(name: &str, change: Change) {
         println!("{change:?}: cut {cut:?} each of {packets} packets");
         assert!(packets >= 5, "{packets} packets");
     }
+}
+
+/// A site was killed behind its replacement, and the old file stood aside. The next site moved the
+/// new one away, or removed it, without a listing before: whoever looked then put the old one back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_replaced_does_not_come_back_when_its_name_is_given_up() {
+    // rule X4
+    let Some(samba) = Samba::start() else { return };
+    let share: Share = Arc::new(samba.remote(PLAIN));
+    let mut given_up = 0;
+    for is_moved in [false, true] {
+        for packets in 0.. {
+            for left in samba.names(PLAIN) {
+                std::fs::remove_file(samba.disk(PLAIN).join(left)).unwrap();
+            }
+            let old = put(&share, "f", b"old").await.version;
+            let is_cut = tokio::task::block_in_place(|| {
+                killed(&samba, "f", old, Change::Replace, Cut::After, packets)
+            });
+            let next: Share = Arc::new(samba.remote(PLAIN));
+            let found = next.stat(&path("f")).await.unwrap().version;
+            if !found.same_content(&old) {
+                given_up += 1;
+                if is_moved {
+                    next.rename(&path("f"), &found, &path("g"), Expect::Absent).await.unwrap();
+                } else {
+                    next.remove(&path("f"), Expect::Version(found)).await.unwrap();
+                }
+                let gone = next.stat(&path("f")).await.unwrap_err();
+                assert_eq!(gone.kind, ErrorKind::NotFound, "packet {packets}");
+                let wanted: &[&str] = if is_moved { &["g"] } else { &[] };
+                assert_eq!(names(&next, "").await, wanted, "packet {packets}");
+            }
+            if !is_cut {
+                break;
+            }
+        }
+    }
+    assert!(given_up > 2, "{given_up} times the new file was there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
