@@ -66,7 +66,7 @@ fn work(root: &Path, name: &str, seed: u64, stop: &AtomicBool) -> (Tree, u64, Du
 /// `COVEFS_STORM_SECONDS=600` for longer.
 #[test]
 fn a_server_that_is_killed_again_and_again_under_load_loses_nothing() {
-    let Some(mut site) = Site::over("storm", PLAIN) else { return };
+    let Some(mut site) = Site::over("killed-server", PLAIN) else { return };
     site.drive.add_argument("--debounce=200ms");
     site.drive.start();
     let seed = seed("storm");

@@ -18,8 +18,8 @@ fn save(rig: &Rig, name: &str, bytes: &[u8]) {
 }
 
 fn said(rig: &Rig) -> String {
-    // Under the clock of the test.
-    rig.wait(async { rig.vfs().status().messages.join("\n") })
+    // Under the clock of the test; and in paths of Windows too.
+    rig.wait(async { rig.vfs().status().messages.join("\n") }).replace('\\', "/")
 }
 
 // rule X3

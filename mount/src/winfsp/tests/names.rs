@@ -210,22 +210,21 @@ fn names_that_windows_does_not_have_can_be_used() {
 
 #[test]
 fn symlinks_are_reparse_points() {
-    use covefs_cache::{Asked, Ino, Owner};
+    use covefs_cache::{Asked, Ino, Owner, Step};
     on_each(|_, drive| {
         drive.mkdir("\\dir");
         drive.make("\\dir\\f", b"");
         let owner = Owner { uid: 0, gid: 0 };
         for (name, target) in [("to-dir", "dir"), ("to-file", "dir/f"), ("to-none", "gone")] {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let _inside = runtime.as_ref().unwrap().enter();
-            let made = drive.vfs().symlink(
-                Asked::now().blocking(),
-                owner,
-                Ino::ROOT,
-                name.as_bytes(),
-                target.as_bytes(),
-            );
-            made.map(drop).unwrap();
+            let runtime = runtime.unwrap();
+            let (vfs, asked) = (drive.vfs(), Asked::now().blocking());
+            let (name, target) = (name.as_bytes(), target.as_bytes());
+            let make = || vfs.symlink(asked, owner, Ino::ROOT, name, target).unwrap();
+            let _inside = runtime.enter();
+            while let Step::Wait(need) = make() {
+                runtime.block_on(vfs.wait(asked, need)).unwrap();
+            }
         }
         let of = |path| drive.look(path).unwrap().attributes;
         assert_eq!(of("\\to-dir"), attribute::REPARSE_POINT | attribute::DIRECTORY);
