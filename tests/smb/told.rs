@@ -2,6 +2,7 @@
 
 use super::*;
 use common::try_until;
+use std::io::Read;
 use std::time::Instant;
 
 /// A slow machine gets what is over a second.
@@ -42,6 +43,29 @@ fn edits_show(site: &Site, round: u32) {
     let name = format!("disk{round}");
     fs::write(site.server.disk(PLAIN).join(&name), b"there").unwrap();
     soon("a file made on the server's disk, in the root", &|| reads(&name, b"there"));
+}
+
+/// rule S5: a file that somebody has just written is looked at again once its time can be told from the
+/// next one's. Whoever is reading it goes on: it is the same file.
+#[test]
+fn what_was_just_written_there_is_read_to_its_end() {
+    let Some(mut site) = Site::mounted("just-written") else { return };
+    let bytes = pattern(3, 6 << 20);
+    fs::write(site.server.disk(PLAIN).join("new"), &bytes).unwrap();
+    until("it shows", FRESH, || site.at("new").exists());
+    let mut file = fs::File::open(site.at("new")).unwrap();
+    let mut read = vec![0; 4096];
+    file.read_exact(&mut read).unwrap();
+    let begin = Instant::now();
+    until("it is no longer new", FRESH, || {
+        let names = fs::read_dir(site.at("")).unwrap();
+        names.for_each(|entry| drop(fs::metadata(entry.unwrap().path())));
+        begin.elapsed() > Duration::from_secs(4)
+    });
+    file.read_to_end(&mut read).unwrap();
+    assert!(read == bytes, "other bytes");
+    drop(file);
+    site.assert_clean();
 }
 
 #[test]
