@@ -49,7 +49,7 @@ fn edits_show(site: &Site, round: u32) {
 /// next one's. Whoever is reading it goes on: it is the same file.
 #[test]
 fn what_was_just_written_there_is_read_to_its_end() {
-    let Some(mut site) = Site::mounted("just-written") else { return };
+    let Some(site) = Site::mounted("just-written") else { return };
     let bytes = pattern(3, 6 << 20);
     fs::write(site.server.disk(PLAIN).join("new"), &bytes).unwrap();
     until("it shows", FRESH, || site.at("new").exists());
