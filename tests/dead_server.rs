@@ -28,6 +28,7 @@ const SAID: &[&str] = &[
     "the share is out of reach",
     "the outcome of a change stays unknown",
     "an upload failed; it is tried again",
+    "the replaced file stays aside",
 ];
 
 /// A server, and a hand to put files on it.

@@ -31,6 +31,7 @@ const AWAY: &[&str] = &[
     "the share is out of reach",
     "the outcome of a change stays unknown",
     "an upload failed; it is tried again",
+    "the replaced file stays aside",
 ];
 
 struct Site {

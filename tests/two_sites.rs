@@ -168,13 +168,14 @@ impl Drop for Stop<'_> {
 }
 
 /// What is expected of drives here: conflicts are what this is about; a share that is away is noticed.
-const USUAL: [&str; 6] = [
+const USUAL: [&str; 7] = [
     "conflict",
     "upload failed",
     "out of reach",
     "incomplete",
     "lose the bytes",
     "outcome of a change",
+    "the replaced file stays aside",
 ];
 
 #[test]

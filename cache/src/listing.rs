@@ -318,12 +318,13 @@ impl Vfs {
             });
             let grown = metadata.size > base.version.content.size
                 && base.version.same_object(&metadata.version);
-            // Only its bytes may be older than they look (S5): whoever reads it goes on, too.
-            let same = base.version == metadata.version;
+            // Only its bytes may be older than they look (S5): that waits for its last close. Whoever
+            // is in the middle of it would lose what is here, or be told of another version.
+            if open && delivered && base.version == metadata.version {
+                return Ok(());
+            }
             match file {
-                Some(file) if open && (grown || same || !delivered) => {
-                    self.restart(&file, metadata);
-                }
+                Some(file) if open && (grown || !delivered) => self.restart(&file, metadata),
                 Some(_) if open => return self.replace_open(tree, node, metadata),
                 _ => self.drop_clean_content(&mut node),
             }
@@ -346,8 +347,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// The same object grew while it is open (a log), or its bytes are asked for once more: its handles
-    /// go on with the new bytes, as those of a local file would.
+    /// The same object grew while it is open (a log): its handles go on with the new bytes, as
+    /// those of a local file would.
     fn restart(&self, file: &crate::file::File, metadata: &Metadata) {
         let mut content = file.lock();
         let forgotten = self.presence_forgotten(file.id);
