@@ -170,7 +170,7 @@ elif [ "$(id -u)" != 0 ] && ! dpkg -s rust-web-src >/dev/null 2>&1; then
 else
   step "windows" 900 ci/windows/check.sh -p covefs-remote -p covefs-cache -p covefs-mount
   step "macos" 900 ci/windows/macos-check.sh -p covefs-remote -p covefs-cache
-  step "wine" 1200 ci/windows/wine.sh
+  step "wine" 2400 ci/windows/wine.sh
 fi
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
