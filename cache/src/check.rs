@@ -4,7 +4,7 @@ use crate::attr::ContentId;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::extents;
-use crate::file::data_path;
+use crate::file::{block_range, data_path};
 use crate::index::Index;
 use crate::journal::{Journal, Replayed};
 use crate::limits;
@@ -81,8 +81,8 @@ fn check_content(
     let stored = data.data_ranges(0..len).map_err(failed)?;
     let mut bytes = vec![0; limits::BLOCK as usize];
     for (block, crc) in crcs {
-        let start = block * limits::BLOCK;
-        let range = start..(start + limits::BLOCK).min(len);
+        let range = block_range(block, len);
+        let start = range.start;
         // A hole counts as absent at the next start; part of a block has no checksum.
         if range.is_empty() || !present.contains(&range) || !stored.contains(&range) {
             continue;

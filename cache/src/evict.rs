@@ -198,10 +198,10 @@ impl Vfs {
         self.evict_batch(vec![(file, extents)])
     }
 
-    /// Drops the clean bytes of these extents of a content.
-    pub(crate) fn drop_extents(&self, id: ContentId, extents: Vec<u32>) -> Result<u64> {
+    /// Drops the clean bytes of the extents in which these bytes of a content lie.
+    pub(crate) fn drop_extents(&self, id: ContentId, ranges: &RangeSet) -> Result<u64> {
         let _one = self.evicting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        self.evict_batch(vec![(self.load(id)?, extents)])
+        self.evict_batch(vec![(self.load(id)?, extents_of(ranges))])
     }
 
     /// The files at or below a path of the mount, as far as they are known here.

@@ -740,6 +740,12 @@ fn log_freeing(content: &Content, journal: &Journal, records: &[Record]) -> Resu
     if content.orphan { Ok(()) } else { journal.append_freeing(records) }
 }
 
+/// The bytes of a block of a content that ends at `size`; not a range where it ends before.
+pub(crate) fn block_range(block: u64, size: u64) -> Range<u64> {
+    let start = block * limits::BLOCK;
+    start..(start + limits::BLOCK).min(size)
+}
+
 /// Notes the checksums of the blocks that `bytes` fills whole; the last one may be short.
 pub(crate) fn note_crcs(
     crcs: &mut BTreeMap<u64, u32>,
@@ -749,8 +755,7 @@ pub(crate) fn note_crcs(
 ) {
     let mut block = range.start.div_ceil(limits::BLOCK);
     while block * limits::BLOCK < range.end {
-        let start = block * limits::BLOCK;
-        let end = (start + limits::BLOCK).min(size);
+        let Range { start, end } = block_range(block, size);
         // Or it was cut to less meanwhile.
         if end > range.end || end <= start {
             break;

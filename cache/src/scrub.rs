@@ -7,7 +7,7 @@
 use crate::attr::{ContentId, Ino, Notice};
 use crate::error::{Error, Result};
 use crate::fetch::Reader;
-use crate::file::{Content, File, note_crcs};
+use crate::file::{Content, File, block_range, note_crcs};
 use crate::limits;
 use crate::start::CheckReport;
 use crate::status::Progress;
@@ -52,13 +52,8 @@ impl Vfs {
         rotten: &[Range<u64>],
         report: &mut CheckReport,
     ) -> Result<()> {
-        let extents: Vec<u32> = {
-            let mut extents: Vec<u32> =
-                rotten.iter().map(|range| (range.start / limits::EXTENT) as u32).collect();
-            extents.dedup();
-            extents
-        };
-        self.on_disk(move |vfs| vfs.drop_extents(id, extents)).await??;
+        let ranges = rotten.iter().cloned().collect();
+        self.on_disk(move |vfs| vfs.drop_extents(id, &ranges)).await??;
         // What the kernel read of it may be as rotten.
         self.notify(Notice::Inode(ino));
         let shown = self.tree().path(ino)?.unwrap_or_default().to_string();
@@ -112,8 +107,7 @@ impl Vfs {
 /// A block that is as the share has it and whole here, with its checksum.
 fn checkable(content: &Content, block: u64) -> Option<(Range<u64>, u32)> {
     let crc = *content.crcs.get(&block)?;
-    let start = block * limits::BLOCK;
-    let range = start..(start + limits::BLOCK).min(content.size);
+    let range = block_range(block, content.size);
     let is_here = !range.is_empty() && content.present.contains(&range);
     let is_ours = content.has_dirty(&range) || content.zeros.overlaps(&range);
     (is_here && !is_ours && !content.latched).then_some((range, crc))
@@ -128,8 +122,7 @@ impl File {
         note_crcs(&mut sums, &(offset..offset + bytes.len() as u64), bytes, size);
         let mut content = self.lock();
         sums.retain(|block, _| {
-            let start = block * limits::BLOCK;
-            let range = start..(start + limits::BLOCK).min(size);
+            let range = block_range(*block, size);
             content.size == size
                 && content.present.contains(&range)
                 && !content.dirty.overlaps(&range)
