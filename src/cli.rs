@@ -217,7 +217,8 @@ pub(crate) struct MountArgs {
     /// /etc/covefs.toml]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Serve all reads through covefs itself (this version always does)
+    /// Serve all reads through covefs itself; else, as root on Linux 6.9 or later, the kernel reads whole
+    /// cached files from the disk without it
     #[arg(long)]
     pub no_passthrough: bool,
     /// Stay in the foreground and log to the terminal too

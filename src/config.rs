@@ -142,6 +142,7 @@ pub(crate) struct Settings {
     pub log: Option<PathBuf>,
     pub debounce: Option<Duration>,
     pub threads: Option<usize>,
+    pub passthrough: bool,
 }
 
 impl Settings {
@@ -169,11 +170,8 @@ impl Settings {
             timeout: winners.parsed("timeout", parse_timeout)?,
             log: path("log")?,
             debounce: winners.parsed("debounce", size::parse_duration)?,
-            threads: {
-                // There is no passthrough yet; the switch is checked like any other.
-                winners.parsed("no-passthrough", parse_switch)?;
-                winners.parsed("threads", parse_threads)?
-            },
+            passthrough: !winners.parsed("no-passthrough", parse_switch)?.unwrap_or(false),
+            threads: winners.parsed("threads", parse_threads)?,
         })
     }
 }

@@ -132,6 +132,7 @@ pub(crate) fn decide(
         read_only: settings.read_only,
         allow_other,
         threads: settings.threads.unwrap_or_else(default_threads),
+        passthrough: settings.passthrough,
         extra,
     };
     // The links of the way to the cache may change later; the cache stays where it is now.

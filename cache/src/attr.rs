@@ -1,7 +1,9 @@
 //! What the kernel's side is told and tells: numbers, attributes, entries, flags.
 
+use crate::lend::Lent;
 use covefs_remote::{Kind, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One file, directory or symlink, by a number of ours that is never used again (J8).
@@ -110,7 +112,7 @@ pub struct OpenMode {
 }
 
 /// An opened file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub struct Opened {
     /// Its handle.
     pub fh: Fh,
@@ -118,6 +120,10 @@ pub struct Opened {
     pub keep_cache: bool,
     /// Whether closing it waits for nothing and so can tell of nothing.
     pub no_flush: bool,
+    /// The data file, where the kernel has to know it: for this handle, or for others of the file.
+    pub lent: Option<Arc<Lent>>,
+    /// Whether reads and writes come to us although it knows it.
+    pub direct: bool,
 }
 
 /// What setattr changes.

@@ -80,7 +80,7 @@ impl Vfs {
                 retries: counters.retries,
             },
             connection: None,
-            passthrough: false,
+            passthrough: self.lending.is_on(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             log: String::new(),
@@ -93,10 +93,18 @@ impl Vfs {
         self.sync.hurry_once();
     }
 
+    /// What the share does not have, as far as that can be seen (P2).
     fn dirty_nodes(&self) -> Vec<Ino> {
-        self.journal.live(|live| {
-            live.nodes.values().filter(|node| node.is_dirty()).map(|node| node.ino).collect()
-        })
+        let dirty: Vec<(Ino, Option<ContentId>)> = self.journal.live(|live| {
+            let dirty = live.nodes.values().filter(|node| node.is_dirty());
+            dirty.map(|node| (node.ino, node.content)).collect()
+        });
+        dirty.into_iter().filter(|(_, id)| !self.is_sent(*id)).map(|(ino, _)| ino).collect()
+    }
+
+    fn is_sent(&self, id: Option<ContentId>) -> bool {
+        let file = id.and_then(|id| self.files.get(id));
+        file.is_some_and(|file| self.is_sent_but_unseen(&file))
     }
 
     /// Returns when nothing is dirty; `progress` is called now and then. Error `Offline` when the
@@ -346,6 +354,10 @@ impl Vfs {
                     format!("an upload failed {} times: {}", failure.count, failure.error)
                 }
                 None if !self.reach.is_online() => "the share to be reached".to_owned(),
+                None if self.is_sent(node.content) => {
+                    "programs to close it that may change it unseen; the share has it as it is now"
+                        .to_owned()
+                }
                 None => "its turn to be uploaded".to_owned(),
             };
             lines.push(format!("waits for: {waits}"));

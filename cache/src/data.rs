@@ -146,7 +146,7 @@ impl Vfs {
 
     /// Everything a change of a content needs before its lock is kept: room (E1), a durable
     /// "touched" record (J6), no upload in its last round (S1).
-    fn ready_to_change<'a>(
+    pub(crate) fn ready_to_change<'a>(
         &'a self,
         asked: Asked,
         file: &'a Arc<File>,
@@ -409,6 +409,7 @@ impl Vfs {
         let dirty = {
             let mut content = file.lock();
             content.handles -= 1;
+            content.in_pages -= u32::from(handle.lent.is_none());
             if handle.mode.write {
                 content.writers -= 1;
                 content.last_change = Some(Instant::now());
@@ -419,6 +420,9 @@ impl Vfs {
             content.is_dirty()
         };
         file.changed.notify_waiters();
+        if handle.lent.is_some() {
+            self.was_lent(file);
+        }
         if dirty {
             self.sync.poke(file.node());
         }

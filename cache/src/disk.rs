@@ -35,6 +35,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The disk below one cache directory.
 pub trait Disk: Send + Sync {
@@ -59,6 +60,10 @@ pub trait Disk: Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
     /// What it can do, and what has to be done another way.
     fn abilities(&self) -> Abilities;
+    /// The file of that name for others to read (see `lend`); `None` where `held` cannot tell who does.
+    fn lend(&self, path: &str) -> io::Result<Option<Readable>>;
+    /// Who has the file of that name open, or in a mapping. We must not have it.
+    fn held(&self, path: &str) -> io::Result<Held>;
     /// Size of the disk and what is free for us.
     fn space(&self) -> io::Result<DiskSpace>;
     /// A number that is the same until the machine starts again. Where that cannot be told it is
@@ -94,9 +99,40 @@ pub trait DiskFile: Send + Sync {
     fn len(&self) -> io::Result<u64>;
     /// Bytes the disk keeps for it, reserved ones too.
     fn allocated(&self) -> io::Result<u64>;
+    /// When its bytes last changed, whoever changed them.
+    fn modified(&self) -> io::Result<SystemTime>;
     /// The parts of a range that are not holes, rounded out to the disk's blocks and cut at the
     /// range and at the file's end. A disk that cannot tell says that all of it is data.
     fn data_ranges(&self, within: Range<u64>) -> io::Result<RangeSet>;
+}
+
+/// An open file for somebody else to read.
+pub struct Readable {
+    file: std::fs::File,
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Readable {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Readable {
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}
+
+/// Who has a file besides us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// Nobody.
+    Nobody,
+    /// Programs that can only read it.
+    Readers,
+    /// Somebody who may write to it.
+    Writers,
 }
 
 /// What a disk can do.

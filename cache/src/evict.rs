@@ -14,14 +14,15 @@ use crate::attr::{ContentId, Ino};
 use crate::broken::{Broken, is_broken};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extents;
-use crate::file::File;
+use crate::file::{Content, File};
 use crate::journal::{ByteRange, Record};
 use crate::limits;
 use crate::ranges::RangeSet;
-use crate::space::{ExtentKey, Reservation, Standing};
+use crate::space::{ExtentKey, Reservation, Space, Standing};
 use crate::vfs::Vfs;
 use covefs_remote::{Kind, RemotePath};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -101,16 +102,17 @@ impl Vfs {
                 Some((file, _)) => file.clone(),
                 None => self.load(key.0)?,
             };
-            let Some(content) = file.try_lock() else {
+            let Some(mut content) = file.try_lock() else {
                 kept.push(*key);
                 continue;
             };
             let edited = content.touched;
             let range = extent_range(key.1);
             let nothing = content.evictable(&range).is_empty();
+            let stays = edited && !edited_too || !file.is_ours_alone(&mut content);
             drop(content);
-            if nothing || edited && !edited_too {
-                // Dirty: it comes back when it is clean. Gone already: nothing to do.
+            if nothing || stays {
+                // Dirty or in use: it comes back. Gone already: nothing to do.
                 if !nothing {
                     kept.push(*key);
                 }
@@ -224,6 +226,64 @@ impl Vfs {
             }
         }
         Ok(found)
+    }
+}
+
+impl File {
+    /// Drops the clean bytes of a range and punches them out. Their absence is durable in the
+    /// journal already (D3). Returns the bytes freed.
+    pub(crate) fn evict(
+        &self,
+        content: &mut Content,
+        space: &Space,
+        range: &Range<u64>,
+    ) -> Result<u64> {
+        let leaving = content.evictable(range);
+        let before = content.allocated;
+        if leaving.is_empty() || !self.is_ours_alone(content) {
+            return Ok(0);
+        }
+        // Before the first hole: a reader that planned with these bytes reads again (D2).
+        self.punches.fetch_add(1, Ordering::SeqCst);
+        for part in &leaving {
+            content.present.remove(part.clone());
+        }
+        if content.present.is_empty() && !content.is_dirty() && content.handles == 0 {
+            content.crcs.clear();
+            self.remove_data(content, space)?;
+            return Ok(before);
+        }
+        if let Some(data) = self.data(false)? {
+            for part in &leaving {
+                let pages = part.start..part.end.next_multiple_of(4096);
+                data.punch(pages).map_err(|error| Error::disk("punch a data file", error))?;
+            }
+        }
+        self.recount(content, space);
+        Ok(before.saturating_sub(content.allocated))
+    }
+
+    /// Drops all of a clean content, where the disk makes no holes. Its absence is durable in the
+    /// journal already (D3). Returns the bytes freed.
+    pub(crate) fn evict_whole(&self, content: &mut Content, space: &Space) -> Result<u64> {
+        assert!(!content.is_dirty(), "an edit would go along");
+        if !self.is_ours_alone(content) {
+            return Ok(0);
+        }
+        let before = content.allocated;
+        self.punches.fetch_add(1, Ordering::SeqCst);
+        // Past the file's end they are zeros all the same.
+        content.present = content.zeros.clone();
+        content.crcs.clear();
+        if content.present.is_empty() && content.handles == 0 {
+            self.remove_data(content, space)?;
+            return Ok(before);
+        }
+        if let Some(data) = self.data(false)? {
+            data.set_len(0).map_err(|error| Error::disk("empty a data file", error))?;
+        }
+        self.recount(content, space);
+        Ok(before.saturating_sub(content.allocated))
     }
 }
 

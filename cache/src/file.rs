@@ -15,6 +15,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::Flight;
 use crate::journal::{ByteRange, Journal, Record};
+use crate::lend::Lent;
 use crate::limits;
 use crate::node::Place;
 use crate::ranges::RangeSet;
@@ -23,7 +24,8 @@ use covefs_remote::{Timestamp, Version};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::SystemTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -32,7 +34,7 @@ pub(crate) struct File {
     pub id: ContentId,
     /// The node that has it; 0 while only eviction has loaded it.
     pub ino: AtomicU64,
-    disk: Arc<dyn Disk>,
+    pub(crate) disk: Arc<dyn Disk>,
     data: Mutex<Option<Arc<dyn DiskFile>>>,
     state: Mutex<Content>,
     /// Counts evictions from it: a read that saw the count move reads again (D2).
@@ -86,6 +88,16 @@ pub(crate) struct Content {
     pub flights: Vec<Arc<Flight>>,
     pub handles: u32,
     pub writers: u32,
+    /// Of these those that the kernel serves from pages of its own (P1).
+    pub in_pages: u32,
+    /// The kernel reads the data file for handles that have this (P1).
+    pub lent: Weak<Lent>,
+    /// Somebody may have the data file past all handles: a mapping, a program that outlived us.
+    pub shared: bool,
+    /// And may write to it, which nobody tells of (P2).
+    pub unseen: bool,
+    /// When the data file last changed, at the last look for that.
+    pub seen: Option<SystemTime>,
     /// The data file has bytes that no fdatasync covers.
     pub unsynced: bool,
     /// The index does not know yet what is present.
@@ -134,6 +146,11 @@ impl Content {
             flights: Vec::new(),
             handles: 0,
             writers: 0,
+            in_pages: 0,
+            lent: Weak::new(),
+            shared: false,
+            unseen: false,
+            seen: None,
             unsynced: false,
             unindexed: false,
             last_change: None,
@@ -314,6 +331,16 @@ impl File {
         Ok(slot.clone())
     }
 
+    /// Lets our own descriptor of the data file go; says whether nobody uses it.
+    pub(crate) fn close_data(&self) -> bool {
+        let mut slot = self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let in_use = slot.as_ref().is_some_and(|data| Arc::strong_count(data) > 1);
+        if !in_use {
+            *slot = None;
+        }
+        !in_use
+    }
+
     fn data_for_write(&self) -> Result<Arc<dyn DiskFile>> {
         Ok(self.data(true)?.expect("opened to create"))
     }
@@ -430,6 +457,36 @@ impl File {
             self.recount(content, space);
         }
         self.note_change(content, now);
+        Ok(())
+    }
+
+    /// Journals that all of it is ours from now on, under this generation.
+    pub(crate) fn claim(&self, content: &mut Content, journal: &Journal) -> Result<()> {
+        let (all, size, mtime) = (0..content.size, content.size, content.mtime);
+        if all.is_empty() {
+            return Ok(());
+        }
+        log(content, journal, &[self.wrote(content, all.clone(), size, mtime)])?;
+        content.dirty.insert(all);
+        content.crcs.clear();
+        content.oldest_dirty.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// Writes the zeros that are holes in the data file. The caller has reserved the room.
+    pub(crate) fn fill_holes(&self, content: &mut Content, space: &Space) -> Result<()> {
+        let zeros = vec![0; limits::BLOCK as usize];
+        let holes: Vec<Range<u64>> = content.zeros.iter().collect();
+        for hole in holes {
+            let mut at = hole.start;
+            while at < hole.end {
+                let part = &zeros[..(hole.end - at).min(limits::BLOCK) as usize];
+                self.write_data(content, at, part)?;
+                at += part.len() as u64;
+            }
+            content.zeros.remove(hole);
+        }
+        self.recount(content, space);
         Ok(())
     }
 
@@ -672,61 +729,6 @@ impl File {
         };
         self.recount(content, space);
         cut.map_err(|error| Error::disk("cut a data file", error))
-    }
-
-    /// Drops the clean bytes of a range and punches them out. Their absence is durable in the
-    /// journal already (D3). Returns the bytes freed.
-    pub(crate) fn evict(
-        &self,
-        content: &mut Content,
-        space: &Space,
-        range: &Range<u64>,
-    ) -> Result<u64> {
-        let leaving = content.evictable(range);
-        let before = content.allocated;
-        if leaving.is_empty() {
-            return Ok(0);
-        }
-        // Before the first hole: a reader that planned with these bytes reads again (D2).
-        self.punches.fetch_add(1, Ordering::SeqCst);
-        for part in &leaving {
-            content.present.remove(part.clone());
-        }
-        if content.present.is_empty() && !content.is_dirty() && content.handles == 0 {
-            content.crcs.clear();
-            self.remove_data(content, space)?;
-            return Ok(before);
-        }
-        if let Some(data) = self.data(false)? {
-            for part in &leaving {
-                let pages = part.start..part.end.next_multiple_of(4096);
-                data.punch(pages).map_err(|error| Error::disk("punch a data file", error))?;
-            }
-        }
-        self.recount(content, space);
-        Ok(before.saturating_sub(content.allocated))
-    }
-}
-
-impl File {
-    /// Drops all of a clean content, where the disk makes no holes. Its absence is durable in the
-    /// journal already (D3). Returns the bytes freed.
-    pub(crate) fn evict_whole(&self, content: &mut Content, space: &Space) -> Result<u64> {
-        assert!(!content.is_dirty(), "an edit would go along");
-        let before = content.allocated;
-        self.punches.fetch_add(1, Ordering::SeqCst);
-        // Past the file's end they are zeros all the same.
-        content.present = content.zeros.clone();
-        content.crcs.clear();
-        if content.present.is_empty() && content.handles == 0 {
-            self.remove_data(content, space)?;
-            return Ok(before);
-        }
-        if let Some(data) = self.data(false)? {
-            data.set_len(0).map_err(|error| Error::disk("empty a data file", error))?;
-        }
-        self.recount(content, space);
-        Ok(before.saturating_sub(content.allocated))
     }
 }
 

@@ -124,11 +124,18 @@ impl Vfs {
         present.subtract(&absent);
         let file = File::new(id, self.disk.clone(), Content::new(0, Default::default(), None));
         if let Some(data) = file.data(false)? {
-            let stored = (|| Ok((data.data_ranges(0..data.len()?)?, data.allocated()?)))();
-            let (stored, allocated) =
+            let stored = (|| {
+                let len = data.len()?;
+                Ok((len, data.data_ranges(0..len)?, data.allocated()?))
+            })();
+            let (len, stored, allocated) =
                 stored.map_err(|error| Error::disk("look at a data file", error))?;
             present = present.intersection(&stored);
             content.allocated = allocated;
+            drop(data);
+            if len >= limits::LEND {
+                (content.shared, content.unseen) = self.was_left(&file);
+            }
         } else {
             present = RangeSet::new();
         }

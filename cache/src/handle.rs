@@ -3,6 +3,7 @@
 use crate::attr::{DirItem, Fh, Ino, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
+use crate::lend::Lent;
 use crate::readahead::Pattern;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,8 @@ use std::sync::{Arc, Mutex, RwLock};
 pub(crate) struct FileHandle {
     pub file: Arc<File>,
     pub mode: OpenMode,
+    /// The kernel has the data file for it.
+    pub lent: Option<Arc<Lent>>,
     pub reading: Mutex<Reading>,
 }
 

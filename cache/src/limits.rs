@@ -43,6 +43,8 @@ pub(crate) const NAME_UNITS_MAX: usize = 255;
 pub(crate) const OUR_NAME_UNITS: usize = 64;
 /// Entries below a directory that is moved that are looked at for long paths: about 20 ms.
 pub(crate) const LENGTHS: usize = 8 << 10;
+/// Nodes and contents that one run can make: 2^40. What run it was is above (J8).
+pub(crate) const NUMBER_BITS: u32 = 40;
 /// Decoded nodes kept in memory: 16 Ki of about 300 bytes.
 pub(crate) const HOT_NODES: usize = 16 << 10;
 /// Directories, and names of big ones, whose last verification is remembered.
@@ -61,6 +63,17 @@ pub(crate) const STATS_MAX: usize = 64;
 pub(crate) const FOLDED_DIRS: usize = 4;
 /// Nodes read from the index at once when a directory is listed.
 pub(crate) const SCAN: usize = 1024;
+
+/// The kernel reads files of so many bytes by itself: below, opening one that way costs more than
+/// its reads do.
+pub(crate) const LEND: u64 = 64 << 10;
+/// A file that was changed within the last hour may be a log that somebody follows: what the kernel
+/// reads by itself does not grow with the share's.
+pub(crate) const LEND_AGE: i64 = 3600;
+/// Two changes of a file within so long can have the same time: a tick of the slowest kernel is 10 ms.
+pub(crate) const FILE_TIME_GRAIN: Duration = Duration::from_millis(20);
+/// How often a file that may be changed unseen is looked at.
+pub(crate) const UNSEEN_LOOK: Duration = Duration::from_secs(10);
 
 /// Smallest --cache-size: the journal's 16 MiB and a few extents for each reader.
 pub const CACHE_FLOOR: u64 = 64 << 20;

@@ -312,9 +312,10 @@ impl Vfs {
         }
         if !same_content && node.kind == Kind::File && node.content.is_some() {
             let file = node.content.and_then(|id| self.files.get(id));
-            let (open, delivered) = file.as_ref().map_or((false, false), |file| {
-                let content = file.lock();
-                (content.handles > 0, content.delivered)
+            let (open, delivered, alone) = file.as_ref().map_or((false, false, false), |file| {
+                let mut content = file.lock();
+                let open = content.handles > 0;
+                (open, content.delivered, open && file.is_ours_alone(&mut content))
             });
             let grown = metadata.size > base.version.content.size
                 && base.version.same_object(&metadata.version);
@@ -324,7 +325,8 @@ impl Vfs {
                 return Ok(());
             }
             match file {
-                Some(file) if open && (grown || !delivered) => self.restart(&file, metadata),
+                // What others have of the data file stays as it is.
+                Some(file) if alone && (grown || !delivered) => self.restart(&file, metadata),
                 Some(_) if open => return self.replace_open(tree, node, metadata),
                 _ => self.drop_clean_content(&mut node),
             }

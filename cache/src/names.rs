@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::Pinned;
 use crate::handle::FileHandle;
 use crate::journal::Record;
+use crate::lend::Way;
 use crate::limits;
 use crate::node::{DirtyAttrs, Node, Place};
 use crate::step::{Asked, Need, Step};
@@ -495,6 +496,7 @@ impl Vfs {
                     let attr = self.attr(&node);
                     drop(tree);
                     let opened = self.add_handle(node.ino, &pinned, how);
+                    let opened = opened.expect("nobody reads what was just made");
                     let entry = Entry { attr, ttl: self.config.freshness };
                     return Ok(Step::Done((entry, opened)));
                 }
@@ -533,24 +535,45 @@ impl Vfs {
         if how.truncate {
             ready!(self.truncate(asked, &pinned.file, 0)?);
         }
-        Ok(Step::Done(self.add_handle(ino, &pinned, how)))
+        loop {
+            if let Some(opened) = self.add_handle(ino, &pinned, how) {
+                return Ok(Step::Done(opened));
+            }
+            ready!(self.claim(asked, &pinned.file)?);
+        }
     }
 
-    fn add_handle(&self, ino: Ino, pinned: &Pinned, how: OpenMode) -> Opened {
+    /// `None`: the file has to be claimed first (P2).
+    fn add_handle(&self, ino: Ino, pinned: &Pinned, how: OpenMode) -> Option<Opened> {
         let file = pinned.file.clone();
-        {
+        let (lent, direct, unseen) = {
             let mut content = file.lock();
+            let (lent, direct) = match self.way(&file, &mut content, how) {
+                Way::Claim => return None,
+                Way::Pages => (None, false),
+                Way::Lent(lent) => (Some(lent), false),
+                Way::Beside(lent) => (Some(lent), true),
+            };
             content.handles += 1;
             content.writers += u32::from(how.write);
-        }
-        let keep_cache = self.tree().kernel_reads(ino, file.id);
+            (lent, direct, content.unseen)
+        };
+        let keep_cache = {
+            let mut tree = self.tree();
+            // What is written beside the kernel's pages makes them old.
+            if unseen || direct && how.write {
+                tree.kernel_forgets(ino);
+            }
+            lent.is_none() && tree.kernel_reads(ino, file.id)
+        };
         if how.read {
             self.space.heat().opened(file.id);
         }
-        let reading = Default::default();
-        let handle = FileHandle { file, mode: how, reading };
+        let handle =
+            FileHandle { file, mode: how, lent: lent.clone(), reading: Default::default() };
         let no_flush = !how.write || !self.config.sync_share;
-        Opened { fh: self.handles.add_file(handle), keep_cache, no_flush }
+        let fh = self.handles.add_file(handle);
+        Some(Opened { fh, keep_cache, no_flush, lent, direct })
     }
 
     /// Removes a file or symlink; open ones live until they are closed.

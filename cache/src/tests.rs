@@ -2,6 +2,7 @@
 
 mod cuts;
 mod leftovers;
+mod lend;
 mod locked;
 mod order;
 mod power;

@@ -14,6 +14,7 @@ use crate::handle::Handles;
 use crate::index::Index;
 use crate::journal::{Journal, Record};
 use crate::leftovers::ShareClock;
+use crate::lend::Lending;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -47,6 +48,7 @@ pub struct Vfs {
     pub(crate) space: Arc<Space>,
     pub(crate) files: Files,
     pub(crate) handles: Handles,
+    pub(crate) lending: Lending,
     pub(crate) reach: Reach,
     pub(crate) share_clock: ShareClock,
     pub(crate) listings: Listings,
@@ -127,6 +129,7 @@ impl Vfs {
             space: Arc::new(Space::new(parts.config.limit_bytes)),
             files: Files::default(),
             handles: Handles::default(),
+            lending: Lending::default(),
             reach: Reach::default(),
             share_clock: ShareClock::default(),
             listings: Listings::default(),
@@ -240,8 +243,8 @@ impl Vfs {
     /// A number that no node, content or temporary name ever had (J8).
     pub(crate) fn next_number(&self) -> u64 {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        assert!(number < 1 << 40, "2^40 nodes made in one run");
-        self.site.start << 40 | number
+        assert!(number < 1 << limits::NUMBER_BITS, "2^40 nodes made in one run");
+        self.site.start << limits::NUMBER_BITS | number
     }
 
     /// The number of a change of ours (S3, S4).

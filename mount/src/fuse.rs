@@ -19,7 +19,7 @@ use fuser::{
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use reply::{attr, created, done, entry, found, listing, listing_plus, opened, xattr};
+use reply::{attr, created, done, entry, found, listing, listing_plus, opened, passed, xattr};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -46,6 +46,8 @@ const CAPABILITIES: [InitFlags; 4] = [
 /// The filesystem as the kernel asks it.
 pub(crate) struct Fuse {
     answerer: Answerer<Vfs>,
+    vfs: Arc<Vfs>,
+    passthrough: bool,
     end: End,
 }
 
@@ -56,8 +58,8 @@ pub(crate) struct End {
 }
 
 impl Fuse {
-    pub(crate) fn new(answerer: Answerer<Vfs>, end: End) -> Self {
-        Fuse { answerer, end }
+    pub(crate) fn new(answerer: Answerer<Vfs>, vfs: Arc<Vfs>, passthrough: bool, end: End) -> Self {
+        Fuse { answerer, vfs, passthrough, end }
     }
 
     /// Runs `op`, then `finish`; see `Answerer::run`.
@@ -94,6 +96,11 @@ impl Filesystem for Fuse {
         config.set_congestion_threshold(CONGESTED_REQUESTS).map_err(refused)?;
         let refused = |nearest| io::Error::other(format!("limit refused, nearest is {nearest}"));
         config.set_max_write(REQUEST_BYTES_MAX).map_err(refused)?;
+        // 1: data files lie on a disk's file system, on none that is stacked on others.
+        let passthrough = self.passthrough
+            && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(1).is_ok();
+        self.vfs.may_lend(passthrough);
         let abi = config.kernel_abi();
         tracing::debug!(major = abi.0, minor = abi.1, offered = ?config.capabilities(), "kernel");
         Ok(())
@@ -254,7 +261,10 @@ impl Filesystem for Fuse {
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let how = decode::open_mode(flags.0);
-        let op = move |vfs: &Vfs, asked, _: &mut _| vfs.open(asked, Ino(ino.0), how);
+        let op = move |vfs: &Vfs, asked, reply: &mut ReplyOpen| {
+            let open = || vfs.open(asked, Ino(ino.0), how);
+            passed(vfs, |file| reply.open_backing(file), open, |opened| opened)
+        };
         self.ask(call("open", request, ino), reply, op, opened);
     }
 
@@ -465,8 +475,9 @@ impl Filesystem for Fuse {
     ) {
         let (parent_ino, name, owner) = (Ino(parent.0), name.as_bytes().to_vec(), owner(request));
         let (mode, how) = (mode & PERMISSION_BITS, decode::open_mode(flags));
-        let op = move |vfs: &Vfs, asked, _: &mut _| {
-            vfs.create(asked, owner, parent_ino, &name, mode, how)
+        let op = move |vfs: &Vfs, asked, reply: &mut ReplyCreate| {
+            let create = || vfs.create(asked, owner, parent_ino, &name, mode, how);
+            passed(vfs, |file| reply.open_backing(file), create, |(_, opened)| opened)
         };
         self.ask(call("create", request, parent), reply, op, created);
     }

@@ -15,12 +15,15 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Threads that read the kernel's requests, at least 1. (1 where it is not Linux.)
     pub threads: usize,
+    /// Whether the kernel may read whole cached files by itself, where it can: Linux 6.9 and later, for
+    /// root.
+    pub passthrough: bool,
     /// What `filter_options` said is known.
     pub extra: Vec<String>,
 }
 
 impl MountOptions {
-    /// Read-write, for the user who mounts, with 4 threads.
+    /// Read-write, for the user who mounts, with 4 threads and passthrough.
     pub fn new(mountpoint: impl Into<PathBuf>, source: impl Into<String>) -> Self {
         MountOptions {
             mountpoint: mountpoint.into(),
@@ -28,6 +31,7 @@ impl MountOptions {
             read_only: false,
             allow_other: false,
             threads: 4,
+            passthrough: true,
             extra: Vec::new(),
         }
     }

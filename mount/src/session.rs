@@ -40,7 +40,8 @@ pub fn mount(
     let answerer = Answerer::new(vfs.clone(), runtime.clone());
     let (sender, ended) = channel();
     let flag = Arc::new(AtomicBool::new(false));
-    let fuse = Fuse::new(answerer.clone(), End { flag: flag.clone(), sender });
+    let end = End { flag: flag.clone(), sender };
+    let fuse = Fuse::new(answerer.clone(), vfs.clone(), options.passthrough, end);
     let session = Session::new(fuse, &mountpoint, &config(options, is_root))
         .map_err(|error| from_fuser(error, &mountpoint))?;
     let device = detach::mounted(&mountpoint).and_then(|found| found.device);

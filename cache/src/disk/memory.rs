@@ -8,7 +8,7 @@
 mod image;
 mod state;
 
-use super::{Abilities, Disk, DiskFile, DiskSpace, Listed};
+use super::{Abilities, Disk, DiskFile, DiskSpace, Held, Listed, Readable};
 use crate::ranges::RangeSet;
 use image::{Image, PAGE, Random};
 use state::{Fault, NameChange, State};
@@ -17,6 +17,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 
 /// What can be made to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +59,8 @@ impl MemoryDisk {
             killed: false,
             hides_holes: false,
             makes_no_holes: false,
+            held: Held::Nobody,
+            writes: 0,
         };
         MemoryDisk { state: Arc::new(Mutex::new(state)) }
     }
@@ -110,6 +113,21 @@ impl MemoryDisk {
         let mut state = self.state();
         state.makes_no_holes = true;
         state.hides_holes = true;
+    }
+
+    /// From now on somebody has each file open or in a mapping.
+    pub fn hold(&self, held: Held) {
+        self.state().held = held;
+    }
+
+    /// A mapping that somebody has writes a byte, unseen by whoever has the file open.
+    pub fn write_unseen(&self, path: &str, byte: u8, offset: u64) {
+        let mut state = self.state();
+        let id = state.find(path).expect("a file of that name");
+        let (free, now) = (state.free(), state.write());
+        let image = state.files.get_mut(&id).expect("named files are kept");
+        image.modified = now;
+        image.write(&[byte], offset, free).expect("a byte that is there");
     }
 
     /// The process dies at its so-many-th change of the disk from now (0: the next one); from then
@@ -226,6 +244,15 @@ impl Disk for MemoryDisk {
         Abilities { holes: !self.state().makes_no_holes, syncs_at_once: true }
     }
 
+    /// Nobody but us reads a file of it.
+    fn lend(&self, _path: &str) -> io::Result<Option<Readable>> {
+        Ok(None)
+    }
+
+    fn held(&self, _path: &str) -> io::Result<Held> {
+        Ok(self.state().held)
+    }
+
     fn space(&self) -> io::Result<DiskSpace> {
         let mut state = self.state();
         state.enter(None)?;
@@ -307,8 +334,9 @@ impl DiskFile for MemoryFile {
             allowed = allowed.min(left as usize);
             state.bytes_left = Some(left - allowed as u64);
         }
-        let free = state.free();
+        let (free, now) = (state.free(), state.write());
         let image = state.files.get_mut(&self.id).expect("open files are kept");
+        image.modified = now;
         let written = image.write(&bytes[..allowed], offset, free);
         entered?;
         if allowed < bytes.len() {
@@ -363,6 +391,11 @@ impl DiskFile for MemoryFile {
 
     fn allocated(&self) -> io::Result<u64> {
         self.on(None, |image, _| Ok(image.allocated()))
+    }
+
+    /// Each write of any file is a second.
+    fn modified(&self) -> io::Result<SystemTime> {
+        self.on(None, |image, _| Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(image.modified)))
     }
 
     fn data_ranges(&self, within: Range<u64>) -> io::Result<RangeSet> {

@@ -1,7 +1,7 @@
 //! The real disk: `std::fs` below one directory, and what the system has beyond it.
 
 use super::system;
-use super::{Abilities, Disk, DiskFile, DiskSpace, Listed};
+use super::{Abilities, Disk, DiskFile, DiskSpace, Held, Listed, Readable};
 use crate::error::{Error, Result};
 use crate::ranges::RangeSet;
 use std::fs::{self, File};
@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Zeros are written so many at once where the disk makes no holes.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -132,6 +133,14 @@ impl Disk for RealDisk {
         self.abilities
     }
 
+    fn lend(&self, path: &str) -> io::Result<Option<Readable>> {
+        Ok(system::lend(&self.path(path))?.map(|file| Readable { file }))
+    }
+
+    fn held(&self, path: &str) -> io::Result<Held> {
+        system::held(&self.path(path))
+    }
+
     fn space(&self) -> io::Result<DiskSpace> {
         system::space(&self.dir)
     }
@@ -220,6 +229,10 @@ impl DiskFile for RealFile {
 
     fn allocated(&self) -> io::Result<u64> {
         system::allocated(&self.file)
+    }
+
+    fn modified(&self) -> io::Result<SystemTime> {
+        self.file.metadata()?.modified()
     }
 
     fn data_ranges(&self, within: Range<u64>) -> io::Result<RangeSet> {

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::suitable::Filesystem;
-use super::{Abilities, DiskSpace};
+use super::{Abilities, DiskSpace, Held};
 use crate::ranges::RangeSet;
 use std::ffi::c_void;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
@@ -383,4 +383,14 @@ pub(super) fn filesystem(dir: &Path) -> io::Result<Filesystem> {
         (_, name) if name.to_ascii_uppercase().contains("FAT") => Filesystem::Weak(name),
         (_, name) => Filesystem::Local(name),
     })
+}
+
+/// No kernel reads data files by itself here.
+pub(super) fn lend(_path: &Path) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+/// So nobody else has them.
+pub(super) fn held(_path: &Path) -> io::Result<Held> {
+    Ok(Held::Nobody)
 }

@@ -9,6 +9,7 @@ use crate::error::{ErrorKind, Result};
 use crate::fetch::Reader;
 use crate::file::File;
 use crate::journal::Record;
+use crate::lend::Unseen;
 use crate::limits;
 use crate::node::{Base, Node, Place};
 use crate::vfs::Vfs;
@@ -34,6 +35,9 @@ impl Vfs {
             let Some(now) = tree.get(node.ino)? else { return Ok(Outcome::Done) };
             self.file_of(&mut tree, now)?
         };
+        let Unseen::Send(changed) = self.changed_unseen(&file).await? else {
+            return Ok(Outcome::Later(limits::UNSEEN_LOOK));
+        };
         let number = self.next_number();
         let temp = format!(".~covefs-{}-{number}", self.site.cache_id).into_bytes();
         let (parent, _) = path.split().expect("a file is not the root");
@@ -51,6 +55,7 @@ impl Vfs {
                 let replaced = view.occupant.as_ref();
                 let gone = vec![Record::TempGone(temp_path)];
                 self.uploaded(node, &file, place, &metadata, generation, replaced, gone)?;
+                file.lock().seen = changed;
                 Ok(Outcome::Again)
             }
             (Ok(_), None) => Ok(Outcome::Later(limits::RETRY_FIRST)),

@@ -4,14 +4,15 @@ use crate::answer::{Carry, Refuse};
 use crate::decode::{bare_attr, file_attr, file_type, listed};
 use crate::limits::BLOCK_BYTES;
 use covefs_cache::{
-    Asked, Entry, Error, ErrorKind, Fh, Kind, Lookup, Opened, Result, Statfs, Step, Vfs,
+    Asked, Entry, Error, ErrorKind, Fh, Kind, Lookup, Opened, Readable, Result, Statfs, Step, Vfs,
 };
 use fuser::{
-    Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr,
+    BackingId, Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 /// Numbers are never used again (J8), so there is one generation of each.
@@ -58,18 +59,56 @@ pub(super) fn attr(reply: ReplyAttr, entry: Entry) {
 }
 
 pub(super) fn opened(reply: ReplyOpen, opened: Opened) {
-    reply.opened(FileHandle(opened.fh.0), open_flags(opened));
+    let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened));
+    match opened.lent {
+        None => reply.opened(fh, flags),
+        // Dropped unsent where it is not registered, which `passed` sees to: EIO.
+        Some(lent) => {
+            lent.registered(|id: &BackingId| reply.opened_passthrough(fh, flags, id));
+        }
+    }
 }
 
 pub(super) fn created(reply: ReplyCreate, (entry, opened): (Entry, Opened)) {
-    let fh = FileHandle(opened.fh.0);
-    reply.created(&entry.ttl, &file_attr(&entry.attr), GENERATION, fh, open_flags(opened));
+    let (fh, flags) = (FileHandle(opened.fh.0), open_flags(&opened));
+    let (ttl, attr) = (&entry.ttl, &file_attr(&entry.attr));
+    match opened.lent {
+        None => reply.created(ttl, attr, GENERATION, fh, flags),
+        Some(lent) => {
+            lent.registered(|id: &BackingId| {
+                reply.created_passthrough(ttl, attr, GENERATION, fh, flags, id);
+            });
+        }
+    }
 }
 
-fn open_flags(opened: Opened) -> FopenFlags {
+/// Opens a file, and registers its data file with the kernel where that is to read it. A kernel that
+/// takes none (it needs CAP_SYS_ADMIN) is not asked again.
+pub(super) fn passed<T>(
+    vfs: &Vfs,
+    register: impl FnOnce(&Readable) -> io::Result<BackingId>,
+    open: impl Fn() -> Result<Step<T>>,
+    opened: impl FnOnce(&T) -> &Opened,
+) -> Result<Step<T>> {
+    let answer = match open()? {
+        Step::Done(answer) => answer,
+        wait => return Ok(wait),
+    };
+    let Opened { fh, lent, .. } = opened(&answer);
+    let Some(Err(error)) = lent.as_ref().map(|lent| lent.register(register)) else {
+        return Ok(Step::Done(answer));
+    };
+    tracing::info!(%error, "cached files are read through covefs");
+    vfs.may_lend(false);
+    vfs.release(*fh);
+    open()
+}
+
+fn open_flags(opened: &Opened) -> FopenFlags {
     let mut flags = FopenFlags::empty();
     flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
     flags.set(FopenFlags::FOPEN_NOFLUSH, opened.no_flush);
+    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct);
     flags
 }
 

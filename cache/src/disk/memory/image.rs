@@ -25,6 +25,8 @@ pub(super) struct Image {
     /// Pages a failed sync should have covered: all lost, unless they are written again.
     lost: BTreeSet<u64>,
     pub handles: usize,
+    /// When it was written to last: that write's number.
+    pub modified: u64,
 }
 
 impl Image {

@@ -1,7 +1,7 @@
 //! Names, faults and free room of a [`super::MemoryDisk`].
 
 use super::image::Image;
-use super::{DiskOp, parent};
+use super::{DiskOp, Held, parent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -23,6 +23,9 @@ pub(super) struct State {
     /// It tells of no holes: all of a file counts as data.
     pub hides_holes: bool,
     pub makes_no_holes: bool,
+    /// Who has its files besides the one under test.
+    pub held: Held,
+    pub writes: u64,
 }
 
 #[derive(Clone)]
@@ -96,6 +99,12 @@ impl State {
             image.handles = 0;
         }
         self.collect();
+    }
+
+    /// The number of a write.
+    pub fn write(&mut self) -> u64 {
+        self.writes += 1;
+        self.writes
     }
 
     /// Drops files that neither a name, nor a name that a power cut may bring back, nor a handle

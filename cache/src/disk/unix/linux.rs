@@ -1,5 +1,9 @@
 //! What only Linux has: fallocate, syncfs, a number for each boot, file systems by magic number.
 
+mod lease;
+
+pub(in super::super) use lease::{held, lend};
+
 use super::super::Abilities;
 use super::super::suitable::Filesystem;
 use rustix::fs::FallocateFlags;

@@ -2,8 +2,8 @@
 //! type-checked; nobody has run it.
 #![allow(unsafe_code)]
 
-use super::super::Abilities;
 use super::super::suitable::Filesystem;
+use super::super::{Abilities, Held};
 use super::write_at;
 use std::ffi::CStr;
 use std::fs::File;
@@ -124,4 +124,14 @@ pub(in super::super) fn filesystem(dir: &Path) -> io::Result<Filesystem> {
         "msdos" | "exfat" => Filesystem::Weak(name),
         _ => Filesystem::Local(name),
     })
+}
+
+/// No kernel reads data files by itself here.
+pub(in super::super) fn lend(_path: &Path) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+/// So nobody else has them.
+pub(in super::super) fn held(_path: &Path) -> io::Result<Held> {
+    Ok(Held::Nobody)
 }
