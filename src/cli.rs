@@ -230,6 +230,9 @@ pub(crate) struct MountArgs {
     /// Quiet time before an upload; for tests
     #[arg(long, hide = true)]
     pub debounce: Option<String>,
+    /// How long a file is unchanged before the kernel reads it by itself; for tests
+    #[arg(long, hide = true)]
+    pub lend_age: Option<String>,
     /// Threads that serve the kernel
     #[arg(long, hide = true)]
     pub threads: Option<String>,
@@ -271,6 +274,7 @@ impl MountArgs {
         layer.put("log", self.log.as_ref());
         layer.put("no-passthrough", self.no_passthrough.then_some("true"));
         layer.put("debounce", self.debounce.as_ref());
+        layer.put("lend-age", self.lend_age.as_ref());
         layer.put("threads", self.threads.as_ref());
         layer
     }

@@ -41,6 +41,7 @@ pub(crate) const KEYS: &[&str] = &[
     "log",
     "no-passthrough",
     "debounce",
+    "lend-age",
     "threads",
 ];
 
@@ -143,6 +144,7 @@ pub(crate) struct Settings {
     pub debounce: Option<Duration>,
     pub threads: Option<usize>,
     pub passthrough: bool,
+    pub lend_age: Option<Duration>,
 }
 
 impl Settings {
@@ -171,6 +173,7 @@ impl Settings {
             log: path("log")?,
             debounce: winners.parsed("debounce", size::parse_duration)?,
             passthrough: !winners.parsed("no-passthrough", parse_switch)?.unwrap_or(false),
+            lend_age: winners.parsed("lend-age", size::parse_duration)?,
             threads: winners.parsed("threads", parse_threads)?,
         })
     }

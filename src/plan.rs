@@ -126,14 +126,14 @@ pub(crate) fn decide(
     if let (Share::Dir(_), Some(file)) = (&share, &settings.credentials) {
         note(format!("--credentials {} is not used: a dir: share needs none", file.display()));
     }
+    let defaults = MountOptions::new(&mountpoint, source);
     let mount = MountOptions {
-        mountpoint: mountpoint.clone(),
-        source,
         read_only: settings.read_only,
         allow_other,
         threads: settings.threads.unwrap_or_else(default_threads),
-        passthrough: settings.passthrough,
+        passthrough: settings.lend_age.or(defaults.passthrough).filter(|_| settings.passthrough),
         extra,
+        ..defaults
     };
     // The links of the way to the cache may change later; the cache stays where it is now.
     let cache_dir = cache_dir.canonicalize().unwrap_or(cache_dir);

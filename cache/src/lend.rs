@@ -23,22 +23,28 @@ use covefs_remote::Timestamp;
 use std::any::Any;
 use std::collections::HashSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What the kernel may do, and how much it does.
-#[derive(Default)]
 pub(crate) struct Lending {
-    is_on: AtomicBool,
+    /// Seconds for which a file has to be unchanged; below 0 nothing is lent.
+    age: AtomicI64,
     bytes: Arc<AtomicU64>,
     /// Contents that were lent in this run, and that nobody was found not to have any more.
     given: Mutex<HashSet<ContentId>>,
 }
 
+impl Default for Lending {
+    fn default() -> Self {
+        Lending { age: AtomicI64::new(-1), bytes: Arc::default(), given: Mutex::default() }
+    }
+}
+
 impl Lending {
     pub(crate) fn is_on(&self) -> bool {
-        self.is_on.load(Ordering::Relaxed)
+        self.age.load(Ordering::Relaxed) >= 0
     }
 
     pub(crate) fn given(&self) -> MutexGuard<'_, HashSet<ContentId>> {
@@ -115,9 +121,11 @@ pub(crate) enum Way {
 }
 
 impl Vfs {
-    /// The kernel may read data files by itself, or no longer may.
-    pub fn may_lend(&self, may: bool) {
-        self.lending.is_on.store(may, Ordering::Relaxed);
+    /// The kernel may read data files by itself of files that are unchanged for so long; or no longer
+    /// any (`None`).
+    pub fn may_lend(&self, age: Option<Duration>) {
+        let age = age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        self.lending.age.store(age, Ordering::Relaxed);
     }
 
     /// Chooses for a new handle, and counts it.
@@ -140,7 +148,7 @@ impl Vfs {
         let (size, lent) = (content.size, self.lending.bytes.load(Ordering::Relaxed));
         let age = self.clock.now().seconds.saturating_sub(content.mtime.seconds);
         let may = self.lending.is_on()
-            && age >= limits::LEND_AGE
+            && age >= self.lending.age.load(Ordering::Relaxed)
             && !how.write
             && content.in_pages == 0
             && size >= limits::LEND

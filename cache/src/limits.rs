@@ -67,9 +67,6 @@ pub(crate) const SCAN: usize = 1024;
 /// The kernel reads files of so many bytes by itself: below, opening one that way costs more than
 /// its reads do.
 pub(crate) const LEND: u64 = 64 << 10;
-/// A file that was changed within the last hour may be a log that somebody follows: what the kernel
-/// reads by itself does not grow with the share's.
-pub(crate) const LEND_AGE: i64 = 3600;
 /// Two changes of a file within so long can have the same time: a tick of the slowest kernel is 10 ms.
 pub(crate) const FILE_TIME_GRAIN: Duration = Duration::from_millis(20);
 /// How often a file that may be changed unseen is looked at.

@@ -27,7 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Asked of the kernel where it knows them. Not asked, with the reason: POSIX_LOCKS, FLOCK_LOCKS
 /// (locks stay this host's), WRITEBACK_CACHE (its sizes and times would win over the share's),
@@ -47,7 +47,7 @@ const CAPABILITIES: [InitFlags; 4] = [
 pub(crate) struct Fuse {
     answerer: Answerer<Vfs>,
     vfs: Arc<Vfs>,
-    passthrough: bool,
+    passthrough: Option<Duration>,
     end: End,
 }
 
@@ -58,7 +58,12 @@ pub(crate) struct End {
 }
 
 impl Fuse {
-    pub(crate) fn new(answerer: Answerer<Vfs>, vfs: Arc<Vfs>, passthrough: bool, end: End) -> Self {
+    pub(crate) fn new(
+        answerer: Answerer<Vfs>,
+        vfs: Arc<Vfs>,
+        passthrough: Option<Duration>,
+        end: End,
+    ) -> Self {
         Fuse { answerer, vfs, passthrough, end }
     }
 
@@ -97,10 +102,10 @@ impl Filesystem for Fuse {
         let refused = |nearest| io::Error::other(format!("limit refused, nearest is {nearest}"));
         config.set_max_write(REQUEST_BYTES_MAX).map_err(refused)?;
         // 1: data files lie on a disk's file system, on none that is stacked on others.
-        let passthrough = self.passthrough
+        let can = self.passthrough.is_some()
             && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(1).is_ok();
-        self.vfs.may_lend(passthrough);
+        self.vfs.may_lend(self.passthrough.filter(|_| can));
         let abi = config.kernel_abi();
         tracing::debug!(major = abi.0, minor = abi.1, offered = ?config.capabilities(), "kernel");
         Ok(())

@@ -47,3 +47,6 @@ pub(crate) const BLOCK_BYTES: u32 = 4096;
 /// directories, cold reads); hot requests need one that does not.
 #[cfg(windows)]
 pub(crate) const WINDOWS_THREADS: u32 = 64;
+/// A file that was changed within the last hour may be a log that somebody follows: what the kernel
+/// reads by itself does not grow with the share's.
+pub(crate) const PASSTHROUGH_AGE: Duration = Duration::from_secs(3600);

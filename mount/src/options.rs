@@ -1,6 +1,8 @@
 //! What a mount is told: our own options, and which of the world's generic ones mean something.
 
+use crate::limits::PASSTHROUGH_AGE;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How a share is mounted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,9 +17,9 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Threads that read the kernel's requests, at least 1. (1 where it is not Linux.)
     pub threads: usize,
-    /// Whether the kernel may read whole cached files by itself, where it can: Linux 6.9 and later, for
-    /// root.
-    pub passthrough: bool,
+    /// How long a whole cached file has to be unchanged for the kernel to read it by itself, where it
+    /// can (Linux 6.9 and later, as root); `None`: it never does.
+    pub passthrough: Option<Duration>,
     /// What `filter_options` said is known.
     pub extra: Vec<String>,
 }
@@ -31,7 +33,7 @@ impl MountOptions {
             read_only: false,
             allow_other: false,
             threads: 4,
-            passthrough: true,
+            passthrough: Some(PASSTHROUGH_AGE),
             extra: Vec::new(),
         }
     }

@@ -99,7 +99,7 @@ pub(super) fn passed<T>(
         return Ok(Step::Done(answer));
     };
     tracing::info!(%error, "cached files are read through covefs");
-    vfs.may_lend(false);
+    vfs.may_lend(None);
     vfs.release(*fh);
     open()
 }
