@@ -18,26 +18,34 @@ const F_SETSIG: c_int = 10;
 pub(in super::super::super) fn lend(path: &Path) -> io::Result<Option<File>> {
     let file = File::open(path)?;
     // Refused, because we have it open, or granted: either way it can be asked later.
-    Ok(lease(&file, libc::F_WRLCK).is_ok().then_some(file))
+    Ok(lease(&file, libc::F_WRLCK)?.map(|_| file))
 }
 
 /// Who has it besides us, who must not.
 pub(in super::super::super) fn held(path: &Path) -> io::Result<Held> {
     let file = File::open(path)?;
-    if lease(&file, libc::F_WRLCK)? {
-        return Ok(Held::Nobody);
-    }
-    Ok(if lease(&file, libc::F_RDLCK)? { Held::Readers } else { Held::Writers })
+    Ok(match lease(&file, libc::F_WRLCK)? {
+        // Without leases nothing was ever lent.
+        None | Some(true) => Held::Nobody,
+        Some(false) if lease(&file, libc::F_RDLCK)? == Some(true) => Held::Readers,
+        Some(false) => Held::Writers,
+    })
 }
 
-/// Takes a lease and gives it back; says whether it was to be had.
-fn lease(file: &File, kind: c_int) -> io::Result<bool> {
+/// Takes a lease and gives it back; says whether it was to be had, `None` where there are none.
+fn lease(file: &File, kind: c_int) -> io::Result<Option<bool>> {
     // Who opens the file in between is told of by a signal; SIGIO, the default, would end us.
     set(file, F_SETSIG, libc::SIGURG)?;
     match set(file, libc::F_SETLEASE, kind) {
-        Ok(()) => set(file, libc::F_SETLEASE, libc::F_UNLCK).map(|()| true),
-        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
-        Err(error) => Err(error),
+        Ok(()) => set(file, libc::F_SETLEASE, libc::F_UNLCK).map(|()| Some(true)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EAGAIN) => Ok(Some(false)),
+            // Not on this file system, or not for this process.
+            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS | libc::EACCES | libc::EPERM) => {
+                Ok(None)
+            }
+            _ => Err(error),
+        },
     }
 }
 
@@ -67,5 +75,13 @@ mod tests {
         assert_eq!(held(&path).unwrap(), Held::Writers);
         drop(writer);
         assert_eq!(held(&path).unwrap(), Held::Nobody);
+    }
+
+    /// A directory is no file to lease, as are all on file systems without leases.
+    #[test]
+    fn where_there_are_no_leases_nothing_is_lent_and_nobody_has_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(lend(dir.path()).unwrap().is_none());
+        assert_eq!(held(dir.path()).unwrap(), Held::Nobody);
     }
 }
