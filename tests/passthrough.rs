@@ -92,6 +92,38 @@ fn it_is_switched_off() {
     assert_eq!(drive.status()["passthrough"], false);
 }
 
+/// In a user namespace root may mount, and the kernel takes no data files of it.
+#[test]
+fn without_the_privilege_files_are_read_through_us() {
+    let unshared = |script: &str| {
+        let mut command = Command::new("unshare");
+        common::run(command.args(["-U", "-r", "-m", "sh", "-c", script]), 4 * SOON)
+    };
+    if !common::is_root() || !unshared("true").status.success() {
+        let why = "NOT RUN: without_the_privilege: no user namespaces";
+        return drop(writeln!(std::io::stderr(), "{why}"));
+    }
+    let drive = Drive::new("unprivileged", &[]);
+    write_old(&drive.share.join("file"), &pattern(1, SIZE));
+    let root = drive.scratch("own");
+    let script = format!(
+        "set -e
+        mkdir {root}/mnt
+        {covefs} mount {share} {root}/mnt --cache-dir {root}/cache --cache-size 256MiB
+        trap '{covefs} unmount {root}/mnt' EXIT
+        for round in 1 2 3 4; do cmp {root}/mnt/file {there}/file; sleep 1; done
+        {covefs} status {root}/mnt --json",
+        root = root.display(),
+        covefs = env!("CARGO_BIN_EXE_covefs"),
+        share = drive.share_name(),
+        there = drive.share.display(),
+    );
+    let output = unshared(&script);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("\"passthrough\": false"), "{said}");
+}
+
 /// Whatever order a file is opened in, and to whatever end, all see the same bytes (P1).
 #[test]
 fn writers_beside_a_reader_are_seen_at_once() {

@@ -407,7 +407,10 @@ impl Vfs {
             return Ok(());
         }
         self.space.set_limit(before);
-        Err(Error::new(ErrorKind::NoSpace, "evict down to the new limit: more than that is dirty"))
+        Err(Error::new(
+            ErrorKind::NoSpace,
+            "evict down to the new limit: more than that is dirty or in use",
+        ))
     }
 }
 

@@ -95,12 +95,13 @@ pub(super) fn passed<T>(
         wait => return Ok(wait),
     };
     let Opened { fh, lent, .. } = opened(&answer);
-    let Some(Err(error)) = lent.as_ref().map(|lent| lent.register(register)) else {
-        return Ok(Step::Done(answer));
-    };
+    let (fh, registered) = (*fh, lent.as_ref().map(|lent| lent.register(register)));
+    let Some(Err(error)) = registered else { return Ok(Step::Done(answer)) };
     tracing::info!(%error, "cached files are read through covefs");
     vfs.may_lend(None);
-    vfs.release(*fh);
+    vfs.release(fh);
+    // As long as anybody has what was to be lent, it counts as lent.
+    drop(answer);
     open()
 }
 
