@@ -244,8 +244,8 @@ impl Vfs {
     fn look_unseen(&self, file: &Arc<File>) -> Result<Unseen> {
         {
             let mut content = file.lock();
-            // Else what is sent from here on is all there will be.
-            content.unseen = file.held() == Held::Writers;
+            // Who has it open may map it yet. Else what is sent from here on is all there will be.
+            content.unseen = content.writers > 0 || file.held() == Held::Writers;
         }
         // From here on the first write to each page is dated anew.
         self.sync_data(file)?;

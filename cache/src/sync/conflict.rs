@@ -132,8 +132,10 @@ impl Vfs {
             let generation = content.generation;
             content.generation += 1;
             content.cut_since = Some(content.size);
-            // What was written since the comparison began is not on the share.
-            let same = content.size == found.size && content.last_change == compared;
+            // What was written since the comparison began is not on the share; nor may be what nobody
+            // tells of (P2).
+            let told = content.last_change == compared && !content.unseen;
+            let same = content.size == found.size && told;
             if same && !content.cutting {
                 content.dirty = Default::default();
                 content.older = Default::default();

@@ -93,13 +93,13 @@ impl Upload {
             let node = tree.get(self.file.node()).ok().flatten();
             let attrs = attrs_of(node, content.mtime);
             let generation = content.generation;
-            // Known before it is in place: a crash or a lost answer finds it again (S4).
-            self.journal_sent(&content, generation)?;
             content.next_generation();
             if content.unseen {
                 // Changed since it was read, nobody would have told (P2).
                 self.file.claim(&mut content, &self.vfs.journal).map_err(unsaid)?;
             }
+            // Known before it is in place: a crash or a lost answer finds it again (S4).
+            self.journal_sent(&content, generation)?;
             content.cut_since = Some(content.size);
             content.held = false;
             state.settled = Some(generation);

@@ -2,6 +2,7 @@
 //! changes that nobody tells of are found. That the kernel gives them out, tests/passthrough.rs shows.
 
 use super::rig::*;
+use crate::attr::OpenMode;
 use crate::disk::Held;
 use crate::file::{File, data_path};
 use std::sync::Arc;
@@ -100,4 +101,36 @@ fn what_is_changed_unseen_outlives_us() {
     assert!(rig.read("f").unwrap() == expected, "here");
     rig.pause(WHILE);
     assert!(rig.there("f").unwrap() == expected, "there");
+}
+
+/// rule P2: that the share happens to have the same bytes now does not make it clean.
+#[test]
+fn equal_bytes_there_are_not_the_end_of_it() {
+    let mut expected = pattern(1, SIZE);
+    let rig = Rig::with(&[("f", expected.clone())]);
+    let file = held(&rig, Held::Writers);
+    rig.ask(|vfs, asked| vfs.claim(asked, &file)).unwrap();
+    rig.memory.write_file(&path("f"), expected.clone());
+    rig.pause(WHILE);
+    assert!(file.lock().is_dirty(), "who has it may change it yet");
+    rig.disk.write_unseen(&data_path(file.id), 9, 12_345);
+    expected[12_345] = 9;
+    rig.pause(WHILE);
+    assert!(rig.there("f").unwrap() == expected);
+}
+
+/// rule P2: a program that has it open to write may map it a moment later.
+#[test]
+fn who_has_it_open_may_map_it_yet() {
+    let mut expected = pattern(1, SIZE);
+    let rig = Rig::with(&[("f", expected.clone())]);
+    let file = held(&rig, Held::Nobody);
+    rig.ask(|vfs, asked| vfs.claim(asked, &file)).unwrap();
+    let fh = rig.open("f", OpenMode { read: true, ..WRITE }).unwrap();
+    rig.pause(3 * WHILE);
+    rig.disk.write_unseen(&data_path(file.id), 9, 12_345);
+    expected[12_345] = 9;
+    rig.close(fh);
+    rig.pause(WHILE);
+    assert!(rig.there("f").unwrap() == expected);
 }
