@@ -24,10 +24,12 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
-/// One request for a range of one version.
+/// One request for a range of one version, of a content that had begun again so often: what began
+/// before is dropped, though the mark be the same (S5).
 pub(crate) struct Flight {
     pub range: Range<u64>,
     pub version: Version,
+    begun: u64,
     state: Mutex<Landed>,
     arrived: Notify,
 }
@@ -40,8 +42,13 @@ struct Landed {
 }
 
 impl Flight {
-    fn new(range: Range<u64>, version: Version) -> Self {
-        Flight { range, version, state: Mutex::default(), arrived: Notify::new() }
+    fn new(range: Range<u64>, version: Version, begun: u64) -> Self {
+        Flight { range, version, begun, state: Mutex::default(), arrived: Notify::new() }
+    }
+
+    /// Whether its bytes are the content's.
+    pub(crate) fn is_of(&self, content: &Content) -> bool {
+        Some(self.version) == content.base && self.begun == content.begun
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Landed> {
@@ -210,9 +217,9 @@ impl Vfs {
             let content = file.lock();
             let range = range.start..range.end.min(content.size).max(range.start);
             let missing = content.present.missing(&range);
-            let stale = flights.iter().any(|flight| Some(flight.version) != content.base);
+            let stale = flights.iter().any(|flight| !flight.is_of(&content));
             if stale && !missing.is_empty() {
-                // It began again with another version meanwhile: no mixture (R2).
+                // It began again meanwhile: no mixture (R2).
                 return Ok(Err(RemoteKind::Busy));
             }
             let mut out = Vec::with_capacity((range.end - range.start) as usize);
@@ -262,7 +269,7 @@ impl Vfs {
             let current = content
                 .flights
                 .iter()
-                .find(|flight| flight.version == version && flight.range.contains(&at));
+                .find(|flight| flight.is_of(content) && flight.range.contains(&at));
             if let Some(flight) = current {
                 at = flight.range.end;
                 found.push(flight.clone());
@@ -270,7 +277,7 @@ impl Vfs {
             }
             let start = at / limits::BLOCK * limits::BLOCK;
             let mut end = range.end.next_multiple_of(limits::BLOCK).min(start + limits::FLIGHT);
-            for other in content.flights.iter().filter(|other| other.version == version) {
+            for other in content.flights.iter().filter(|other| other.is_of(content)) {
                 if other.range.start > at {
                     end = end.min(other.range.start);
                 }
@@ -279,7 +286,7 @@ impl Vfs {
             if end <= at {
                 break;
             }
-            let flight = Arc::new(Flight::new(start..end, version));
+            let flight = Arc::new(Flight::new(start..end, version, content.begun));
             content.flights.push(flight.clone());
             self.launch(file.clone(), flight.clone(), wanted);
             found.push(flight);
@@ -336,6 +343,9 @@ impl Vfs {
         let mut waiting_bytes = 0;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| error.kind)?;
+            if !flight.is_of(&file.lock()) {
+                return Err(RemoteKind::Busy);
+            }
             self.metrics.fetched_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             waiting_bytes += chunk.len() as u64;
             flight.land(chunk.clone());
@@ -377,12 +387,12 @@ impl Vfs {
         if chunks.is_empty() {
             return end;
         }
-        let (file, version) = (file.clone(), flight.version);
+        let (file, flight) = (file.clone(), flight.clone());
         let stored = self.on_disk(move |vfs| {
             let bytes = end - at + limits::STORE_SLACK;
             // Without room the readers are served all the same, nothing is stored.
             let Some(_reservation) = vfs.make_room(bytes) else { return Ok(()) };
-            vfs.store_chunks(&file, &version, at, &chunks)
+            vfs.store_chunks(&file, &flight, at, &chunks)
         });
         if let Ok(Err(error)) | Err(error) = stored.await {
             tracing::warn!(%error, "fetched bytes are not stored");
@@ -393,7 +403,7 @@ impl Vfs {
     fn store_chunks(
         &self,
         file: &Arc<File>,
-        version: &Version,
+        flight: &Flight,
         at: u64,
         chunks: &[Bytes],
     ) -> Result<()> {
@@ -404,7 +414,7 @@ impl Vfs {
             // Pieces end at blocks, so that whole blocks get their checksums.
             let piece = (limits::STORE - offset % limits::STORE).min(rest.len() as u64) as usize;
             let mut content = file.lock();
-            file.store_fetched(&mut content, &self.space, version, offset, &rest[..piece])?;
+            file.store_fetched(&mut content, &self.space, flight, offset, &rest[..piece])?;
             drop(content);
             let last = (offset + piece as u64 - 1) / limits::EXTENT;
             for extent in offset / limits::EXTENT..=last {

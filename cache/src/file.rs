@@ -73,6 +73,8 @@ pub(crate) struct Content {
     pub base_end: u64,
     /// The share's version that absent bytes come from.
     pub base: Option<Version>,
+    /// How often it has begun again: what was asked for before is not for it.
+    pub begun: u64,
     /// The journal knows that it is dirty (J6).
     pub touched: bool,
     /// And knows it durably; before that no byte of the data file changes.
@@ -137,6 +139,7 @@ impl Content {
             generation: 1,
             base_end: if base.is_some() { size } else { 0 },
             base,
+            begun: 0,
             touched: false,
             touch_durable: false,
             held: false,
@@ -675,11 +678,11 @@ impl File {
         &self,
         content: &mut Content,
         space: &Space,
-        version: &Version,
+        flight: &Flight,
         offset: u64,
         bytes: &[u8],
     ) -> Result<bool> {
-        if content.base.as_ref() != Some(version) || content.latched {
+        if !flight.is_of(content) || content.latched {
             return Ok(false);
         }
         let end = (offset + bytes.len() as u64).min(content.base_end).min(content.size);
@@ -705,7 +708,8 @@ impl File {
         Ok(true)
     }
 
-    /// Begins again with a newer version of a clean content: all its bytes are absent.
+    /// Begins again with a newer version of a clean content: all its bytes are absent, and those under
+    /// way are dropped.
     pub(crate) fn restart(
         &self,
         content: &mut Content,
@@ -722,6 +726,7 @@ impl File {
         content.mtime = metadata.mtime;
         content.ctime = metadata.ctime;
         content.base = Some(metadata.version);
+        content.begun += 1;
         content.unindexed = true;
         let cut = match self.data(false)? {
             Some(data) => data.set_len(0),

@@ -11,3 +11,4 @@ pub(crate) mod rig;
 mod simulation;
 mod trouble;
 mod watch;
+mod young;

@@ -1,6 +1,7 @@
 //! The reference share: the whole contract in memory, and a hand for tests to edit it from outside.
 //!
-//! Every change ticks its clock, so no two states have the same mark and nothing is ever `young`.
+//! Every change ticks its clock, so no two states have the same mark and nothing is `young`, unless
+//! a test says so (`write_file_again`, `set_young`).
 //! It forgets all when it is dropped.
 
 mod outside;

@@ -59,6 +59,27 @@ impl MemoryRemote {
         self.tell_all([path.clone()]);
     }
 
+    /// From outside: whether a file's last write is too recent to tell it from the next one. Panics
+    /// where there is nothing.
+    pub fn set_young(&self, path: &RemotePath, young: bool) {
+        let mut state = self.state();
+        let id = state.tree.resolve(path).expect("there is something");
+        state.tree.set_young(id, young);
+    }
+
+    /// From outside: writes bytes of the same number into a file within the tick of its last change:
+    /// its mark stays. Panics where there is no such file.
+    pub fn write_file_again(&self, path: &RemotePath, bytes: impl Into<Bytes>) {
+        let mut state = self.state();
+        let tree = &mut state.tree;
+        let id = tree.resolve(path).expect("there is a file");
+        let before = tree.version(id);
+        tree.set_content_again(id, bytes.into());
+        assert_eq!(tree.version(id), before, "of the same number");
+        drop(state);
+        self.tell_all([path.clone()]);
+    }
+
     /// From outside: sets attributes. Panics where there is nothing.
     pub fn set_attrs_of(&self, path: &RemotePath, attrs: &Attrs) {
         let mut state = self.state();

@@ -40,6 +40,8 @@ struct Node {
     xattrs: Xattrs,
     /// The tick of the last change of anything.
     changed: u64,
+    /// What it says of its last write: `Metadata::young`.
+    young: bool,
 }
 
 /// All nodes. Invariant: every node but the root is named exactly once.
@@ -88,6 +90,7 @@ impl Tree {
             btime: now,
             xattrs: Vec::new(),
             changed: self.ticks,
+            young: false,
         };
         self.nodes.insert(id, node);
         id
@@ -204,6 +207,15 @@ impl Tree {
         (node.mtime, node.ctime, node.changed) = (now, now, ticks);
     }
 
+    /// The same within the tick of its last change, by which nobody can tell.
+    pub(super) fn set_content_again(&mut self, id: u64, bytes: Bytes) {
+        self.node_mut(id).body = Body::File(bytes);
+    }
+
+    pub(super) fn set_young(&mut self, id: u64, young: bool) {
+        self.node_mut(id).young = young;
+    }
+
     /// Gives `id` the name; what had it is forgotten with all below.
     pub(super) fn link(&mut self, parent: u64, name: &[u8], id: u64) {
         let key = self.fold(name);
@@ -304,7 +316,7 @@ impl Tree {
             target,
             xattrs: has_xattrs.then(|| node.xattrs.clone()),
             version,
-            young: false,
+            young: node.young,
         }
     }
 
