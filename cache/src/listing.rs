@@ -6,6 +6,7 @@
 
 use crate::attr::{ContentId, Ino, Notice};
 use crate::error::{Error, ErrorKind, Result, is_gone};
+use crate::file::File;
 use crate::limits;
 use crate::names::OUR_PREFIX;
 use crate::node::{Base, DirtyAttrs, Node, Place};
@@ -15,6 +16,7 @@ use crate::vfs::Vfs;
 use covefs_remote::{Existence, Kind, Metadata, Remote, RemotePath, Version};
 use futures_util::stream::{self, StreamExt};
 use std::collections::HashSet;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 impl Vfs {
@@ -351,7 +353,9 @@ impl Vfs {
 
     /// The same object grew while it is open (a log): its handles go on with the new bytes, as
     /// those of a local file would.
-    fn restart(&self, file: &crate::file::File, metadata: &Metadata) {
+    fn restart(&self, file: &Arc<File>, metadata: &Metadata) {
+        // The index has to learn of it: until then the content stays in memory.
+        self.settle_later(file);
         let mut content = file.lock();
         let forgotten = self.presence_forgotten(file.id);
         if let Err(error) = forgotten.and_then(|record| self.journal.append_freeing(&[record])) {

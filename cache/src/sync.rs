@@ -200,6 +200,19 @@ impl Sync {
         self.wake.notify_one();
     }
 
+    /// What it holds in memory, part by part.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> [(&'static str, usize); 5] {
+        let (queue, ours) = (self.lock(), self.ours());
+        [
+            ("nodes in the queue", queue.due.len() + queue.at.len()),
+            ("nodes that failed", queue.failed.len()),
+            ("nodes that wait", queue.waiters.len() + queue.waits_for.len()),
+            ("changed nodes", ours.nodes.len()),
+            ("changed places", ours.places.len()),
+        ]
+    }
+
     /// The number of a question to the share that begins now.
     pub(crate) fn question(&self) -> u64 {
         self.questions.fetch_add(1, Ordering::SeqCst)

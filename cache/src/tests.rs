@@ -11,4 +11,5 @@ pub(crate) mod rig;
 mod simulation;
 mod trouble;
 mod watch;
+mod week;
 mod young;

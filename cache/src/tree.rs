@@ -110,6 +110,20 @@ impl Tree {
         }
     }
 
+    /// What it holds in memory, part by part.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> [(&'static str, usize); 7] {
+        [
+            ("hot nodes", self.hot.len()),
+            ("detached nodes", self.detached.len()),
+            ("moved nodes", self.moved.len()),
+            ("looks at directories", self.dirs.len()),
+            ("looks at names", self.names.len()),
+            ("kernel's pages", self.kernel_pages.len()),
+            ("counts of directories", self.subdirs.len()),
+        ]
+    }
+
     /// The node with this number, with or without a place.
     pub(crate) fn get(&mut self, ino: Ino) -> Result<Option<Node>> {
         if let Some(node) = self.detached.get(&ino) {
