@@ -1,4 +1,4 @@
-//! Two drives of one share, both used at random in the same few directories, one of them killed and
+//! Two drives of one share, both used at random in the same few directories, one of them killed or cut off and
 //! started again and again: what was acknowledged is on the share at the end, and
 //! both show the same.
 //!
@@ -10,11 +10,13 @@ mod common;
 #[path = "../remote/tests/samba/mod.rs"]
 mod samba;
 
-use common::{Drive, Random, env_number, wait};
+use azure_files_emulator::{Config, Emulator};
+use common::{Behaviour, Drive, Link, Random, env_number, wait};
 use samba::{PLAIN, Samba};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +29,49 @@ const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const AGREE: Duration = Duration::from_secs(120);
 /// The drives run with --freshness 1s; a slow machine gets the rest.
 const FRESH: Duration = Duration::from_secs(15);
+
+/// The Azure share's name.
+const SHARE: &str = "docs";
+
+/// What has the share, and a look at it past all drives.
+enum Share<'a> {
+    Disk(PathBuf),
+    Azure(&'a Emulator),
+}
+
+impl Share<'_> {
+    fn make_dir(&self, name: &str) {
+        match self {
+            Share::Disk(root) => fs::create_dir(root.join(name)).unwrap(),
+            Share::Azure(server) => server.create_dir(SHARE, name),
+        }
+    }
+
+    /// All names, sorted; those that covefs made for itself too.
+    fn listed(&self) -> Vec<String> {
+        match self {
+            Share::Disk(root) => listed(root),
+            Share::Azure(server) => {
+                let mut names: Vec<String> =
+                    server.walk(SHARE).into_iter().map(|entry| entry.name).collect();
+                names.sort();
+                names
+            }
+        }
+    }
+
+    /// The bytes of a file; `None` of a directory.
+    fn read(&self, path: &str) -> Option<Vec<u8>> {
+        match self {
+            Share::Disk(root) if root.join(path).is_dir() => None,
+            Share::Disk(root) => Some(fs::read(root.join(path)).unwrap()),
+            Share::Azure(server) => server.read(SHARE, path),
+        }
+    }
+}
+
+/// Zeros in copies of ours that both `conflicts` and the log own up to (D5), by path of the copy.
+type Gaps = BTreeMap<String, Vec<Range<usize>>>;
 
 /// What was acknowledged: lines, each written once.
 struct Work<'a> {
@@ -182,7 +227,33 @@ const USUAL: [&str; 7] = [
 fn two_drives_that_are_killed_lose_nothing_and_agree() {
     let first = Drive::new("site-first", &["--site", "first"]);
     let second = first.beside("site-second", &["--site", "second"]);
-    lose_nothing_and_agree(first, second, |second, _| restart(second));
+    let share = Share::Disk(first.share.clone());
+    lose_nothing_and_agree(&share, first, second, |second, _| restart(second));
+}
+
+#[test]
+fn two_drives_of_an_azure_share_whose_line_breaks_lose_nothing_and_agree() {
+    let server = Emulator::start(Config::default()).unwrap();
+    server.create_share(SHARE);
+    let link = Link::to(server.address().port());
+    let drive = |site: &str, port: u16| {
+        let own = format!(":{}/", server.address().port());
+        let login = server.connection_string().replace(&own, &format!(":{port}/"));
+        let login = [("AZURE_STORAGE_CONNECTION_STRING", &*login)];
+        let named = format!("azfiles://{}/{SHARE}", server.account());
+        Drive::over(&format!("azure-site-{site}"), &named, &login, &["--site", site])
+    };
+    let first = drive("first", server.address().port());
+    let second = drive("second", link.port);
+    let share = Share::Azure(&server);
+    lose_nothing_and_agree(&share, first, second, |second, random| match random.below(2) {
+        0 => restart(second),
+        _ => {
+            link.set(Behaviour::Gone);
+            wait::try_until(Duration::from_millis(random.between(200, 3000)), || false);
+            link.set(Behaviour::Answers);
+        }
+    });
 }
 
 #[test]
@@ -192,17 +263,16 @@ fn two_drives_of_an_smb_server_that_is_killed_too_lose_nothing_and_agree() {
     let (login, disk) = (server.login_file(), server.disk(PLAIN));
     let drive = |site: &str| {
         let args = ["--site", site, "--credentials", login.to_str().unwrap()];
-        let mut drive = Drive::over(&format!("smb-site-{site}"), &named, &[], &args);
-        drive.share = disk.clone();
-        drive
+        Drive::over(&format!("smb-site-{site}"), &named, &[], &args)
     };
-    lose_nothing_and_agree(drive("first"), drive("second"), |second, random| {
-        match random.below(2) {
-            0 => restart(second),
-            _ => {
-                server.kill();
-                server.run();
-            }
+    let share = Share::Disk(disk);
+    lose_nothing_and_agree(&share, drive("first"), drive("second"), |second, random| match random
+        .below(2)
+    {
+        0 => restart(second),
+        _ => {
+            server.kill();
+            server.run();
         }
     });
 }
@@ -215,6 +285,7 @@ fn restart(drive: &mut Drive) {
 
 /// Work on both, while every few seconds something is killed.
 fn lose_nothing_and_agree(
+    share: &Share<'_>,
     mut first: Drive,
     mut second: Drive,
     mut kill: impl FnMut(&mut Drive, &mut Random),
@@ -226,7 +297,7 @@ fn lose_nothing_and_agree(
         USUAL.iter().for_each(|text| drive.allow(text));
         drive.start();
     }
-    fs::create_dir(first.share.join("work")).unwrap();
+    share.make_dir("work");
     let (stop, next) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut workers: Vec<Work> = Vec::new();
     for number in 0..2 * WORKERS {
@@ -255,44 +326,63 @@ fn lose_nothing_and_agree(
         threads.into_iter().filter_map(|thread| thread.join().unwrap().err()).collect()
     });
     assert!(wrong.is_empty(), "COVEFS_SEED={seed}: {wrong:?}");
-    agree(&first, &second);
+    agree(share, &first, &second);
     let mut acknowledged = BTreeSet::new();
     for worker in &workers {
         acknowledged.extend(worker.acknowledged.iter().cloned());
     }
-    let conflicts: usize = [&first, &second]
-        .iter()
-        .map(|drive| drive.covefs("conflicts", &["--json"]).matches("\"reason\"").count())
-        .sum();
+    let (mut conflicts, mut gaps) = (0, Gaps::new());
+    for drive in [&first, &second] {
+        conflicts += note_gaps(drive, &mut gaps);
+    }
     first.drain_and_wipe();
     second.drain_and_wipe();
-    let lost = missing(&first.share, &acknowledged);
+    let lost = missing(share, &acknowledged, &gaps);
     let done: u64 = workers.iter().map(|worker| worker.done).sum();
     let refused: u64 = workers.iter().map(|worker| worker.refused).sum();
     println!(
-        "{} lines acknowledged, {done} operations done, {refused} refused, {kills} kills, {conflicts} conflicts",
-        acknowledged.len()
+        "{} lines acknowledged, {done} operations done, {refused} refused, {kills} kills, {conflicts} conflicts, \
+         {} copies incomplete",
+        acknowledged.len(),
+        gaps.len()
     );
     assert!(lost.is_empty(), "COVEFS_SEED={seed}: {} lines are lost: {:?}", lost.len(), &lost[0]);
     assert!(acknowledged.len() > 50, "too little work to mean anything");
 }
 
+/// Adds what a drive says of its copies; returns how many conflicts it has.
+fn note_gaps(drive: &Drive, gaps: &mut Gaps) -> usize {
+    let conflicts: Vec<serde_json::Value> =
+        serde_json::from_str(&drive.covefs("conflicts", &["--json"])).unwrap();
+    for conflict in &conflicts {
+        let missing: Vec<(usize, usize)> =
+            serde_json::from_value(conflict["missing"].clone()).unwrap();
+        if missing.is_empty() {
+            continue;
+        }
+        let copy = conflict["copy"].as_str().expect("what is incomplete is a copy");
+        let log = fs::read_to_string(drive.log_file()).unwrap();
+        assert!(log.contains("our copy is incomplete"), "the log says nothing of {copy}");
+        let ranges = missing.into_iter().map(|(start, end)| start..end);
+        gaps.entry(copy.trim_start_matches('/').to_owned()).or_default().extend(ranges);
+    }
+    conflicts.len()
+}
+
 /// Uploads all, until both drives show what the share has.
-fn agree(first: &Drive, second: &Drive) {
+fn agree(has: &Share<'_>, first: &Drive, second: &Drive) {
     let mut told = String::new();
     let agreed = wait::try_until(AGREE, || {
         first.sync();
         second.sync();
-        let share = listed(&first.share);
+        let share = has.listed();
         let shown = [listed(&first.mnt), listed(&second.mnt)];
         told = format!("the share has {share:?}, the drives show {shown:?}");
         shown.iter().all(|tree| *tree == share)
     });
     assert!(agreed, "they never agree: {told}");
-    for path in listed(&first.share) {
-        let there = first.share.join(&path);
-        if there.is_file() {
-            let bytes = fs::read(&there).unwrap();
+    for path in has.listed() {
+        if let Some(bytes) = has.read(&path) {
             for drive in [first, second] {
                 // The names agree; of a file that the other site has just replaced the bytes may be
                 // those of before, or gone, for as long as --freshness lets them.
@@ -328,16 +418,46 @@ fn listed(root: &Path) -> Vec<String> {
 }
 
 /// Acknowledged lines that no file of the share has.
-fn missing(share: &Path, acknowledged: &BTreeSet<String>) -> Vec<String> {
+fn missing(share: &Share<'_>, acknowledged: &BTreeSet<String>, gaps: &Gaps) -> Vec<String> {
     let mut there = BTreeSet::new();
-    for path in listed(share) {
-        let path = share.join(path);
-        if path.is_file() {
-            let text = fs::read(&path).unwrap();
-            there.extend(whole_lines(&path, &text).unwrap().into_iter().map(str::to_owned));
+    for path in share.listed() {
+        let Some(bytes) = share.read(&path) else { continue };
+        let gaps = gaps.get(&path).map_or(&[][..], Vec::as_slice);
+        for text in between(&bytes, gaps).unwrap_or_else(|wrong| panic!("{path}: {wrong}")) {
+            let lines = whole_lines(Path::new(&path), text).unwrap();
+            there.extend(lines.into_iter().map(str::to_owned));
         }
     }
     acknowledged.difference(&there).cloned().collect()
+}
+
+/// What lies between gaps, without the lines that a gap cuts. Where there is a gap, all is zero; where
+/// there is none, nothing.
+fn between<'a>(bytes: &'a [u8], gaps: &[Range<usize>]) -> Result<Vec<&'a [u8]>, String> {
+    let mut gaps = gaps.to_vec();
+    gaps.sort_by_key(|gap| gap.start);
+    let mut found = Vec::new();
+    let mut at = 0;
+    for gap in gaps {
+        let (start, end) = (gap.start.clamp(at, bytes.len()), gap.end.clamp(at, bytes.len()));
+        if let Some(byte) = bytes[start..end].iter().find(|byte| **byte != 0) {
+            return Err(format!("{byte} in the gap {gap:?}"));
+        }
+        found.push((at > 0, &bytes[at..start], true));
+        at = end;
+    }
+    found.push((at > 0, &bytes[at..], false));
+    let is_end = |byte: &u8| *byte == b';';
+    let whole = found.into_iter().map(|(cut_before, part, cut_after)| {
+        if part.contains(&0) {
+            return Err("zeros beside a gap".to_owned());
+        }
+        let start = part.iter().position(is_end).map_or(part.len(), |at| at + 1);
+        let part = if cut_before { &part[start..] } else { part };
+        let end = part.iter().rposition(is_end).map_or(0, |at| at + 1);
+        Ok(if cut_after { &part[..end] } else { part })
+    });
+    whole.collect()
 }
 
 #[test]
@@ -358,4 +478,22 @@ fn lines_and_what_a_kill_leaves_of_them_are_told_apart() {
     {
         assert_eq!(lines(mixed), Err(()), "{mixed}");
     }
+}
+
+#[test]
+fn zeros_are_let_be_only_where_a_copy_says_that_they_are() {
+    let bytes = b"first-1-xx;first-2-\0\0\0\0x;second-3-x;";
+    let lines = |gaps: &[Range<usize>]| -> Result<Vec<String>, String> {
+        let mut lines = Vec::new();
+        for text in between(bytes, gaps)? {
+            let found = whole_lines(Path::new("f"), text).map_err(|error| error.to_string())?;
+            lines.extend(found.into_iter().map(str::to_owned));
+        }
+        Ok(lines)
+    };
+    let (named, short, wide) = (19..23, 19..22, 18..23);
+    assert_eq!(lines(&[named]).unwrap(), ["first-1-xx;", "second-3-x;"]);
+    assert!(lines(&[]).unwrap_err().contains("zeros beside"));
+    assert!(lines(&[short]).unwrap_err().contains("zeros beside"));
+    assert!(lines(&[wide]).unwrap_err().contains("in the gap"));
 }
