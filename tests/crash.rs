@@ -112,7 +112,8 @@ fn run(name: &str, crash: &mut Crash, seed: u64, percent: u64) {
     let count = (env_number("COVEFS_CRASH_ROUNDS", 20) * percent / 100).max(1);
     for round in 0..count {
         if let Err(wrong) = crash.round() {
-            panic!("COVEFS_SEED={seed}, round {round} of {name}: {wrong}");
+            let calls = crash.share.calls_about(&wrong);
+            panic!("COVEFS_SEED={seed}, round {round} of {name}: {wrong}{calls}");
         }
     }
     let acknowledged: u64 = crash.workers.iter().map(|worker| worker.acknowledged).sum();

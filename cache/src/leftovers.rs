@@ -5,7 +5,7 @@
 //! back goes by age, and only by the share's own clock: a clock here that is wrong would take an upload
 //! under way for an old one. It is known from the first change of ours on.
 
-use crate::journal::Record;
+use crate::journal::{Record, SentWhat};
 use crate::limits;
 use crate::names::OUR_PREFIX;
 use crate::vfs::Vfs;
@@ -93,23 +93,66 @@ impl Vfs {
         });
     }
 
-    /// Removes an upload of some other site that was broken off a week ago, or longer.
+    /// Removes what some other site broke off a week ago, or longer, or this one in an earlier run.
     pub(crate) fn remove_abandoned(&self, path: RemotePath, entry: &Metadata) {
         let name = path.split().map(|(_, name)| name.to_vec()).unwrap_or_default();
         let temporary = name.starts_with(OUR_PREFIX) && !name.starts_with(MOVING);
         let old = || self.share_clock.age(entry).is_some_and(|age| age > limits::ABANDONED);
-        let ours = || self.journal.live(|live| live.temps.contains(&path));
-        if !temporary || entry.kind != Kind::File || self.config.read_only || !old() || ours() {
+        let in_use = || self.journal.live(|live| live.temps.contains(&path));
+        let goes = || self.is_left_by_us(&name, entry) || old() && !in_use();
+        if !temporary || entry.kind == Kind::Dir || self.config.read_only || !goes() {
             return;
         }
         let (vfs, version) = (self.arc(), entry.version);
         self.spawn("remove what was abandoned", async move {
             match vfs.remote.remove(&path, Expect::Version(version)).await {
-                Ok(()) => {
-                    tracing::info!(%path, "an upload that was broken off a week ago is removed")
-                }
-                Err(error) => tracing::debug!(%error, "an abandoned upload stays"),
+                Ok(()) => tracing::info!(%path, "what was broken off is removed"),
+                Err(error) => tracing::debug!(%error, "what was broken off stays"),
             }
         });
+    }
+
+    /// Whether this is a temporary name of this cache, which has one owner at a time, and nothing under
+    /// way needs it: a site that is killed between the two steps of a new symlink leaves one that no
+    /// journal names, and where the directory of an upload was moved, none finds it.
+    fn is_left_by_us(&self, name: &[u8], entry: &Metadata) -> bool {
+        let ours = format!(".~covefs-{}-", self.site.cache_id);
+        let is_needed = || {
+            self.journal.live(|live| {
+                let uploads = live.temps.iter().filter_map(RemotePath::split);
+                let links = live.sent.values().any(|sent| match &sent.what {
+                    SentWhat::Made { target, .. } => {
+                        target.is_some() && self.sync.is_under_way(sent.ino)
+                    }
+                    SentWhat::Bytes(bytes) => bytes.temp == name,
+                    SentWhat::Move | SentWhat::Removed(_) => false,
+                });
+                links || uploads.into_iter().any(|(_, temp)| temp == name)
+            })
+        };
+        entry.kind != Kind::Dir && name.starts_with(ours.as_bytes()) && !is_needed()
+    }
+
+    /// Removes what this site left in a directory that is to go, and that nobody sees in it: else it
+    /// would come back. Whether there was anything.
+    pub(crate) async fn empty_of_ours(&self, dir: &RemotePath) -> covefs_remote::Result<bool> {
+        let mut removed = false;
+        let mut after = None;
+        loop {
+            let page = self.remote.list(dir, after).await?;
+            for (name, entry) in page.entries {
+                if !self.is_left_by_us(&name, &entry) {
+                    continue;
+                }
+                match self.remote.remove(&dir.join(&name), Expect::Version(entry.version)).await {
+                    Ok(()) => removed = true,
+                    Err(error) => tracing::debug!(%error, "what was broken off stays"),
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(removed);
+            }
+        }
     }
 }

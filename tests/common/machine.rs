@@ -66,6 +66,21 @@ pub fn abort(dir: &Path) {
     }
 }
 
+/// Connections to a server of this machine that it may still take requests from: those whose client has
+/// gone, and those that it has not accepted yet, among them. Only the kernel knows of these.
+pub fn connections_to(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    const CLOSE_WAIT: &str = "08";
+    let port = format!(":{port:04X}");
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let is_one = |line: &&str| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next().is_some_and(|local| local.ends_with(&port))
+            && matches!(words.nth(1), Some(ESTABLISHED | CLOSE_WAIT))
+    };
+    table.lines().filter(is_one).count()
+}
+
 /// The mount table writes space, tab, newline and backslash as three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -18,7 +18,7 @@ pub mod wait;
 
 pub use drive::Drive;
 pub use link::{Behaviour, Link};
-pub use machine::{detach, is_mounted, is_root};
+pub use machine::{connections_to, detach, is_mounted, is_root};
 pub use random::{Random, env_number, seed};
 pub use run::{run, succeed};
 pub use tree::{Entry, Tree, first_difference, pattern, read_tree, same_trees};

@@ -1,6 +1,6 @@
 //! What has the share of a crash test: a directory of this machine, or a server in this process.
 
-use crate::common::until;
+use crate::common::{connections_to, until};
 use crate::model::{Node, Tree};
 use azure_files_emulator::{Config, Emulator, LeaseState};
 use base64::Engine;
@@ -55,9 +55,20 @@ impl Share {
     /// for it is somebody else's to that one, and stays.
     pub fn until_quiet(&self) {
         if let Share::Azure { server, .. } = self {
-            let quiet = || server.open_connections() == 0;
+            let port = server.address().port();
+            let quiet = || connections_to(port) == 0;
             until("the server did what it was asked", Duration::from_secs(20), quiet);
         }
+    }
+
+    /// What a server was asked about the name that this is about: its last calls, in order.
+    pub fn calls_about(&self, wrong: &str) -> String {
+        let Share::Azure { server, .. } = self else { return String::new() };
+        let path = wrong.split(": ").find(|part| part.contains('/')).unwrap_or_default();
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let log = server.log();
+        let calls = log.iter().enumerate().filter(|(_, call)| call.path.contains(name));
+        calls.map(|(at, call)| format!("\n  {at} {call:?}")).collect()
     }
 
     /// Nothing on it is locked, so that all others can go on.
@@ -77,8 +88,8 @@ impl Share {
         let _ = fs::remove_dir_all(&copy);
         fs::create_dir(&copy).unwrap();
         for entry in server.walk(SHARE) {
-            // A site that is killed between the two steps of a new symlink leaves an empty file that
-            // no journal knows, for a week (X2).
+            // A site that is killed between the two steps of a new symlink leaves an empty file: until
+            // it looks into the directory or, its cache gone, for a week (X2).
             if entry.name.contains("/.~covefs-") && entry.metadata.contains_key(LINK) {
                 continue;
             }

@@ -458,6 +458,7 @@ impl Vfs {
                 self.forget_base(node.ino)?;
                 Ok(Outcome::Done)
             }
+            RemoteKind::NotEmpty if self.empty_of_ours(path).await? => Ok(Outcome::Again),
             kind if is_mismatch(kind) => {
                 let found = self.look(path).await?;
                 let place = node.base.as_ref().map(|base| base.place.clone());

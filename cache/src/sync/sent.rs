@@ -111,6 +111,7 @@ impl Vfs {
 
     async fn resolve(&self, ino: Ino, sent: SentRecord) -> Result<()> {
         let path = self.tree().remote_path_of(&sent.place)?;
+        let place = path.clone();
         if let SentWhat::Removed(version) = sent.what {
             return self.finish_removal(ino, path, version).await;
         }
@@ -141,7 +142,14 @@ impl Vfs {
             SentWhat::Made { target, .. } => found.target == *target,
             SentWhat::Removed(_) => false,
         });
-        let (Some(path), Some(found)) = (path, ours) else { return self.was_not_made(ino) };
+        let (Some(path), Some(found)) = (path, ours) else {
+            tracing::info!(ino = ino.0, "a change whose answer was lost had not been made");
+            self.was_not_made(ino)?;
+            if let (SentWhat::Made { target: Some(_), .. }, Some(path)) = (&sent.what, place) {
+                self.remove_half_link(&path).await;
+            }
+            return Ok(());
+        };
         tracing::info!(ino = ino.0, "a change whose answer was lost had been made");
         let replaced = self.tree().base_child(&sent.place)?.filter(|other| other.ino != ino);
         let old = replaced.as_ref().and_then(|old| old.base.as_ref()).map(|base| base.version);
@@ -166,6 +174,15 @@ impl Vfs {
             }
             (SentWhat::Made { .. }, _) => self.arrived_too_late(&sent, &found, replaced.as_ref()),
             (SentWhat::Removed(_), _) => Ok(()),
+        }
+    }
+
+    /// A symlink that takes the share two steps may have got as far as the first, which has a name that
+    /// only the share knows (X2).
+    async fn remove_half_link(&self, path: &RemotePath) {
+        let Some((dir, _)) = path.split() else { return };
+        if let Err(error) = self.empty_of_ours(&dir).await {
+            tracing::debug!(%error, %dir, "what was broken off stays");
         }
     }
 

@@ -47,3 +47,30 @@ fn a_wrong_clock_here_takes_no_upload_for_an_old_one() {
     look(&rig, "first");
     assert_eq!(rig.there(TEMPORARY), Some(pattern(3, 100)));
 }
+
+/// A site was killed between the two steps of a new symlink. Its directory was emptied and removed later,
+/// by all that anybody saw, and came back: what the share had in it was nobody's.
+#[test]
+fn a_removed_directory_goes_with_what_this_site_left_in_it() {
+    let rig = Rig::with(&[("ours/f", pattern(1, 100)), ("theirs/f", pattern(1, 100))]);
+    for (dir, left) in [("ours", ".~covefs-here0-77"), ("theirs", TEMPORARY)] {
+        rig.rm(&format!("{dir}/f")).unwrap();
+        rig.sync().unwrap();
+        rig.memory.write_file(&path(&format!("{dir}/{left}")), Vec::new());
+        rig.rmdir(dir).unwrap();
+    }
+    rig.sync().unwrap();
+    assert_eq!(
+        rig.listed_there(),
+        ["theirs", &format!("theirs/{TEMPORARY}")].map(Into::into).into()
+    );
+}
+
+/// Whoever looks into a directory that stays removes what this site left there, at once.
+#[test]
+fn what_this_site_left_goes_when_its_directory_is_listed() {
+    let rig = Rig::with(&[(".~covefs-here0-77", Vec::new()), (TEMPORARY, Vec::new())]);
+    rig.names();
+    rig.pause(Duration::from_secs(1));
+    assert_eq!(rig.listed_there(), [TEMPORARY.to_owned()].into());
+}

@@ -168,12 +168,6 @@ impl Owner {
         self.server.connections()
     }
 
-    /// How many connections are open. With none left, everything is done that a client which was
-    /// killed had sent.
-    pub fn open_connections(&self) -> u64 {
-        self.server.open_connections()
-    }
-
     /// Puts a stand-in for the program `az` into a directory, for `az account get-access-token`;
     /// its token holds for `seconds` from now.
     #[cfg(unix)]

@@ -42,7 +42,7 @@ async fn connection(
     tls: Option<TlsAcceptor>,
     server: Arc<Server>,
 ) {
-    let _open = server.add_connection();
+    server.add_connection();
     // Small answers would wait for the client's acknowledgement otherwise.
     if stream.set_nodelay(true).is_err() {
         return;

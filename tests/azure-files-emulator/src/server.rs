@@ -73,16 +73,6 @@ pub struct Server {
     journal: Mutex<Journal>,
     hooks: Mutex<Vec<Hook>>,
     connections: AtomicU64,
-    open: AtomicU64,
-}
-
-/// A connection, open until this is dropped.
-pub struct Connection(Arc<Server>);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 /// An answer, and what befalls it on its way.
@@ -116,7 +106,6 @@ impl Server {
             journal,
             hooks,
             connections,
-            open: AtomicU64::new(0),
         })
     }
 
@@ -162,16 +151,9 @@ impl Server {
         self.changes.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection, as open until what it returns is dropped.
-    pub fn add_connection(self: &Arc<Self>) -> Connection {
+    /// Counts a connection.
+    pub fn add_connection(&self) {
         self.connections.fetch_add(1, Ordering::Relaxed);
-        self.open.fetch_add(1, Ordering::SeqCst);
-        Connection(Arc::clone(self))
-    }
-
-    /// How many connections are open: each may still bring a request.
-    pub fn open_connections(&self) -> u64 {
-        self.open.load(Ordering::SeqCst)
     }
 
     /// How many connections were accepted.
