@@ -453,7 +453,9 @@ fn between<'a>(bytes: &'a [u8], gaps: &[Range<usize>]) -> Result<Vec<&'a [u8]>, 
             return Err("zeros beside a gap".to_owned());
         }
         let start = part.iter().position(is_end).map_or(part.len(), |at| at + 1);
-        let part = if cut_before { &part[start..] } else { part };
+        // What was appended begins where the base ended: behind the gap may be a whole line.
+        let is_cut = cut_before && !is_line(&part[..start]);
+        let part = if is_cut { &part[start..] } else { part };
         let end = part.iter().rposition(is_end).map_or(0, |at| at + 1);
         Ok(if cut_after { &part[..end] } else { part })
     });
@@ -480,6 +482,15 @@ fn lines_and_what_a_kill_leaves_of_them_are_told_apart() {
     }
 }
 
+/// Whether this is a line of one of the sites from its beginning to its end.
+fn is_line(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Some(line) = text.strip_suffix(';') else { return false };
+    let fields: Vec<&str> = line.split('-').collect();
+    matches!(fields[..], ["first" | "second", number, rest]
+        if number.parse::<u64>().is_ok() && rest.bytes().all(|byte| byte == b'x'))
+}
+
 #[test]
 fn zeros_are_let_be_only_where_a_copy_says_that_they_are() {
     let bytes = b"first-1-xx;first-2-\0\0\0\0x;second-3-x;";
@@ -492,8 +503,12 @@ fn zeros_are_let_be_only_where_a_copy_says_that_they_are() {
         Ok(lines)
     };
     let (named, short, wide) = (19..23, 19..22, 18..23);
+    assert_eq!(lines(&[named.clone(), 23..25]).unwrap_err(), "120 in the gap 23..25");
     assert_eq!(lines(&[named]).unwrap(), ["first-1-xx;", "second-3-x;"]);
     assert!(lines(&[]).unwrap_err().contains("zeros beside"));
     assert!(lines(&[short]).unwrap_err().contains("zeros beside"));
     assert!(lines(&[wide]).unwrap_err().contains("in the gap"));
+    let gap = std::slice::from_ref(&(0..3));
+    assert_eq!(between(b"\0\0\0second-3-x;", gap), Ok(vec![&b""[..], b"second-3-x;"]));
+    assert_eq!(between(b"\0\0\0cond-3-x;", gap), Ok(vec![&b""[..], b""]));
 }
