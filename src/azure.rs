@@ -88,7 +88,12 @@ impl AzureShare {
             Some(endpoint) => format!("{endpoint}/{}", self.share),
             None => format!("azfiles://{}/{}", self.account, self.share),
         };
-        let start = if self.dir.is_empty() { start } else { format!("{start}/{}", self.dir) };
+        // In an address a sign of percent stands for another one.
+        let dir = match self.endpoint {
+            Some(_) => self.dir.replace('%', "%25"),
+            None => self.dir.clone(),
+        };
+        let start = if dir.is_empty() { start } else { format!("{start}/{dir}") };
         match &self.snapshot {
             Some(snapshot) => format!("{start}@{snapshot}"),
             None => start,
@@ -259,6 +264,11 @@ mod tests {
             assert_eq!(share.canonical(), format!("{name}@{id}"));
         }
         assert_eq!(parsed("azfiles://acme/docs/a@b").dir, "a@b");
+        // What it is called is what it can be named by.
+        for name in ["azfiles://acme/docs/50%20b", "https://acme.file.core.local/docs/50%2520b"] {
+            let share = parsed(name);
+            assert_eq!((&*share.canonical(), &*share.dir), (name, "50%20b"));
+        }
     }
 
     #[test]

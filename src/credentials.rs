@@ -65,7 +65,7 @@ pub(crate) fn read(
 }
 
 /// What the variables say, if anything.
-fn of_variables(
+pub(crate) fn of_variables(
     account: &str,
     place: &str,
     get: impl Fn(&str) -> Option<String>,
@@ -148,7 +148,7 @@ fn said(place: &str, error: &covefs_remote::Error) -> anyhow::Error {
 }
 
 /// The value of a line `NAME=VALUE`, with quotes or without, after `export` or not.
-fn line(text: &str, wanted: &str) -> Option<String> {
+pub(crate) fn line(text: &str, wanted: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let line = line.trim();
         let line = line.strip_prefix("export ").unwrap_or(line).trim_start();

@@ -84,7 +84,7 @@ pub(crate) fn read(
 
 /// The value of a line `NAME=VALUE`: all behind the sign but blanks at the line's start; of a
 /// password, blanks at its end too are part of it.
-fn value(text: &str, names: &[&str]) -> Option<String> {
+pub(crate) fn value(text: &str, names: &[&str]) -> Option<String> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         let name = name.trim();

@@ -11,6 +11,8 @@ mod credentials;
 mod demo;
 mod drive;
 mod fail;
+#[cfg(test)]
+mod fuzz;
 mod helper;
 mod log;
 mod login;

@@ -73,6 +73,16 @@ pub(crate) fn read_segment(file: Arc<dyn DiskFile>, boot: u64) -> io::Result<()>
     reader.tail(at, boot).map(drop)
 }
 
+/// A segment of frames with any payloads and right checksums; for fuzzing.
+pub(crate) fn segment_of<'a>(payloads: impl Iterator<Item = &'a [u8]>, boot: u64) -> Vec<u8> {
+    let mut bytes = frame::Header { number: 1, kind: frame::Kind::Log }.encode().to_vec();
+    for payload in payloads {
+        let at = bytes.len() as u64;
+        bytes.extend_from_slice(frame::Frame::of(payload).seal(1, at, boot));
+    }
+    bytes
+}
+
 impl JournalLimits {
     /// A small cache has room for a small journal only, which counts towards its limit (E2).
     pub(crate) fn beside(limit_bytes: u64) -> Self {

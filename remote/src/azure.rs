@@ -37,7 +37,10 @@ use crate::{
     PageToken, Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version,
 };
 use async_trait::async_trait;
+use facts::{Facts, Shape};
 use http::Http;
+use posix::Posix;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use share::Share;
 use std::ops::Range;
 use std::sync::Arc;
@@ -222,7 +225,11 @@ impl Remote for AzureRemote {
 
 /// Reads any bytes as each kind of answer's body; for fuzzing.
 pub(crate) fn read_any_body(bytes: &[u8]) {
-    let _ = (listing::parse(bytes, None), snapshots::parse(bytes));
+    for (name, facts) in listing::parse(bytes, None).unwrap_or_default().entries {
+        assert!(RemotePath::is_name(&name), "{name:?}");
+        let _ = (facts.version(), facts.is_young());
+    }
+    let _ = (snapshots::parse(bytes), entra::parse(bytes));
     let _ = xml::number(bytes, "ShareUsageBytes");
 }
 
@@ -233,4 +240,30 @@ pub(crate) fn read_any_header(bytes: &[u8]) {
         assert_eq!(time::parse_iso(&time::iso(time)), Some(time::rounded(time)), "{text}");
     }
     let _ = (time::parse_http(text), facts::etag(text), facts::attributes(text));
+    // A line for each header.
+    let headers = text.lines().filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(value.trim()).ok()?))
+    });
+    let headers: HeaderMap = headers.collect();
+    for shape in [Shape::File, Shape::Dir] {
+        let Some(facts) = Facts::of_headers(&headers, shape, u64::MAX) else { continue };
+        let metadata = Posix::of(&facts).metadata(&facts, &Defaults::default());
+        assert!(metadata.version.same_object(&facts.version()));
+        let _ = facts.is_young();
+    }
+}
+
+/// Reads any text as what says who we are: a connection string, a signature, a key; for fuzzing.
+pub(crate) fn read_any_login(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let logins = [
+        Account::from_connection_string(text),
+        Account::with_sas("account", text),
+        Account::with_key("account", text),
+    ];
+    for login in logins.into_iter().flatten() {
+        let endpoint = login.endpoint().to_ascii_lowercase();
+        assert!(endpoint.starts_with("http"), "{login:?}");
+    }
 }

@@ -7,9 +7,10 @@ use crate::{azure, smb};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     ("azure-bodies", azure::read_any_body),
     ("azure-headers", azure::read_any_header),
+    ("azure-logins", azure::read_any_login),
     ("smb-answers", smb::read_any_answer),
     ("smb-names", smb::read_any_name),
 ];
@@ -29,6 +30,17 @@ mod tests {
                 target(&bytes);
                 target(text.as_bytes());
             }
+        }
+    }
+
+    #[test]
+    fn what_fuzzing_found_interesting_is_read() {
+        for (name, target) in TARGETS {
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            let kept: Vec<_> =
+                std::fs::read_dir(root.join("../tests/fuzz/corpus").join(name)).unwrap().collect();
+            assert!(!kept.is_empty(), "{name}");
+            kept.into_iter().for_each(|file| target(&std::fs::read(file.unwrap().path()).unwrap()));
         }
     }
 }

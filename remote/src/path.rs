@@ -24,6 +24,11 @@ impl RemotePath {
         path
     }
 
+    /// Whether this can be a name in a directory. What a server calls otherwise is nothing that it has.
+    pub fn is_name(name: &[u8]) -> bool {
+        !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
+    }
+
     /// This path with one more name.
     pub fn join(&self, name: &[u8]) -> Self {
         debug_assert!(!name.is_empty() && !name.contains(&b'/'), "not a name");

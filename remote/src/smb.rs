@@ -32,8 +32,8 @@ pub use facts::Defaults;
 pub use snapshots::Snapshot;
 
 use crate::{
-    Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page,
-    PageToken, Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version,
+    Attrs, ByteStream, Change, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule,
+    Page, PageToken, Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version,
 };
 use async_trait::async_trait;
 use change::Rename;
@@ -336,7 +336,17 @@ impl Remote for SmbRemote {
 
 /// Reads any bytes as each kind of answer; for fuzzing.
 pub(crate) fn read_any_answer(bytes: &[u8]) {
-    let _ = (facts::Facts::parse(bytes).is_ok(), watch::parse(bytes));
+    if let Ok(facts) = facts::Facts::parse(bytes) {
+        let _ = (facts.metadata(None, &Defaults::default(), 0), facts.is_marked());
+    }
+    for change in watch::parse(bytes).unwrap_or_default() {
+        let Change::At(path) = change else { continue };
+        path.names().for_each(|name| assert!(RemotePath::is_name(name), "{path:?}"));
+    }
+    for name in list::names(bytes) {
+        assert!(RemotePath::is_name(&name), "{name:?}");
+    }
+    let _ = snapshots::parse(bytes).is_ok();
     if let Some(target) = mfsymlink::parse(bytes) {
         assert!(mfsymlink::file(&target).is_ok_and(|file| mfsymlink::parse(&file) == Some(target)));
     }

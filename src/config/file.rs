@@ -38,7 +38,7 @@ pub(crate) fn read_file(path: &Path, required: bool, share: &[String]) -> Result
     parse(&text, path, share)
 }
 
-fn parse(text: &str, path: &Path, share: &[String]) -> Result<Vec<Layer>> {
+pub(crate) fn parse(text: &str, path: &Path, share: &[String]) -> Result<Vec<Layer>> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
         fail::usage(format!("{} line {line}: {}", path.display(), error.message()))

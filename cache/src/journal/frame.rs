@@ -93,6 +93,11 @@ impl Frame {
         Ok(Frame { bytes })
     }
 
+    /// Of a payload that is encoded already.
+    pub fn of(payload: &[u8]) -> Frame {
+        Frame { bytes: [&[0; FRAME_HEADER], payload].concat() }
+    }
+
     pub fn len(&self) -> u64 {
         self.bytes.len() as u64
     }

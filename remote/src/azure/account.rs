@@ -102,8 +102,12 @@ impl Account {
             || format!("https://{name}.file.{SUFFIX}"),
             |endpoint| endpoint.trim_end_matches('/').to_string(),
         );
+        // What reads addresses leaves these out; what is compared and shown is what is asked.
+        let is_plain =
+            !endpoint.contains(|symbol: char| symbol.is_whitespace() || symbol.is_control());
         let parsed = reqwest::Url::parse(&endpoint).ok().filter(|url| {
-            matches!(url.scheme(), "http" | "https")
+            is_plain
+                && matches!(url.scheme(), "http" | "https")
                 && url.host().is_some()
                 && url.query().is_none()
         });
@@ -202,6 +206,8 @@ mod tests {
             "AccountName=acme;AccountKey=aHVudGVyMg=;hunter2",
             "AccountName=acme;SharedAccessSignature=aHVudGVyMg==",
             "AccountName=acme;AccountKey=aHVudGVyMg==;FileEndpoint=ftp://x",
+            "AccountName=acme;AccountKey=aHVudGVyMg==;FileEndpoint=\0https://x",
+            "AccountName=acme;AccountKey=aHVudGVyMg==;FileEndpoint=ht\ntps://x",
         ] {
             let error = Account::from_connection_string(text).unwrap_err();
             let said = format!("{error} {error:?}");

@@ -257,7 +257,7 @@ fn refusal(body: &[u8]) -> String {
 }
 
 /// The token in an answer, and how long it holds.
-fn parse(answer: &[u8]) -> Option<(String, Duration)> {
+pub(super) fn parse(answer: &[u8]) -> Option<(String, Duration)> {
     let answer: serde_json::Value = serde_json::from_slice(answer).ok()?;
     let number = |name: &str| {
         let value = &answer[name];

@@ -3,7 +3,7 @@
 use super::facts::{self, Facts, Shape};
 use super::xml::{self, Part};
 use super::{time, url};
-use crate::Timestamp;
+use crate::{RemotePath, Timestamp};
 use reqwest::header::HeaderValue;
 
 /// One page.
@@ -86,6 +86,9 @@ impl Draft {
             true => url::decode(&self.name).ok_or("a listed name makes no sense")?,
             false => self.name.clone(),
         };
+        if !RemotePath::is_name(name.as_bytes()) {
+            return Err(format!("the listed name {name:?} makes no sense"));
+        }
         let mtime = time("LastWriteTime").ok_or_else(|| missing("LastWriteTime"))?;
         let size = match shape {
             Shape::File => need("Content-Length")?.parse().map_err(|_| missing("size"))?,

@@ -28,6 +28,9 @@ use std::time::Duration;
 /// Bytes of names in one answer.
 const LIST_BYTES: u32 = 256 << 10;
 
+/// What is asked for of each.
+const CLASS: FileInformationClass = FileInformationClass::FileIdBothDirectoryInformation;
+
 /// Symlinks of a listing that are read at a time.
 const LINKS_AT_ONCE: usize = 32;
 
@@ -154,11 +157,12 @@ impl Session {
 }
 
 impl Found {
+    /// `None` of the ways to itself and up, and of what no server has: it would be another path.
     fn of(entry: DirectoryInfoEntry) -> Option<Found> {
         let name = name::from_wire(&entry.file_name);
-        let is_way = name == b"." || name == b"..";
         let facts = Facts::of_entry(&entry);
-        (!is_way).then_some(Found { name, facts, wire: entry.file_name, is_aside: false })
+        let is_name = RemotePath::is_name(&name);
+        is_name.then_some(Found { name, facts, wire: entry.file_name, is_aside: false })
     }
 }
 
@@ -232,9 +236,14 @@ async fn add_held(link: &Arc<Link>, wire: &str, found: &mut Vec<Found>) -> Outco
     Ok(is_whole)
 }
 
+/// The names in any bytes that stand for a part of a listing; for fuzzing.
+pub(super) fn names(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let entries = parse_entries(CLASS, bytes).unwrap_or_default();
+    entries.into_iter().filter_map(Found::of).map(|found| found.name).collect()
+}
+
 /// One directory, in as many answers as it takes.
 async fn list(link: &Arc<Link>, wire: &str) -> Outcome<Listed> {
-    const CLASS: FileInformationClass = FileInformationClass::FileIdBothDirectoryInformation;
     let ask = |file_id, flags| {
         let body = QueryDirectoryRequest {
             file_information_class: CLASS,

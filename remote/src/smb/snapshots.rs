@@ -114,7 +114,7 @@ pub(super) async fn list(session: &Arc<Session>) -> Outcome<Vec<Snapshot>> {
 
 /// The answer: how many there are, how many of them are told, the bytes that all of them take, and
 /// names that end with 0. Returns the bytes that the whole answer takes too.
-fn parse(answer: &[u8]) -> Outcome<(Vec<Snapshot>, usize)> {
+pub(super) fn parse(answer: &[u8]) -> Outcome<(Vec<Snapshot>, usize)> {
     let short = || Fail::saying(ErrorKind::Protocol, "a list of snapshots is cut short");
     let (head, names) = answer.split_first_chunk::<12>().ok_or_else(short)?;
     let wanted = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;

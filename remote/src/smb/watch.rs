@@ -115,11 +115,15 @@ pub(super) fn parse(answer: &[u8]) -> Option<Vec<Change>> {
         let units: Vec<u16> =
             name.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();
         let wire = String::from_utf16(&units).ok()?;
-        let names = wire.split('\\').filter(|name| !name.is_empty());
-        let path = names.fold(RemotePath::root(), |dir, name| dir.join(&name::from_wire(name)));
-        changes.push(Change::At(path));
+        let mut names = wire.split('\\').filter(|name| !name.is_empty()).map(name::from_wire);
+        let path = names.try_fold(RemotePath::root(), |dir, name| {
+            RemotePath::is_name(&name).then(|| dir.join(&name))
+        });
+        changes.push(Change::At(path?));
         match number(entry, 0)? {
             0 => return Some(changes),
+            // Entries that lie within one another would be many, of an answer that is short.
+            offset if offset < 12 + name.len() => return None,
             offset => entry = entry.get(offset..)?,
         }
     }
@@ -150,7 +154,10 @@ mod tests {
         // rule X7: an empty answer is how servers say that there was too much.
         let lone = [&entry(0, "")[..8], &[2, 0, 0, 0], &[0x00, 0xd8]].concat();
         let astray = entry(4000, "f")[..20].to_vec();
-        for answer in [vec![], entry(0, "abc")[..16].to_vec(), astray, lone] {
+        let within = [entry(4, "abc"), entry(0, "f")].concat();
+        for answer in
+            [vec![], entry(0, "abc")[..16].to_vec(), astray, lone, within, entry(0, "a/b")]
+        {
             assert_eq!(parse(&answer), None, "{answer:?}");
         }
     }
