@@ -42,6 +42,9 @@ NEEDS
     echo 'samba command -v smbd'
     echo 'samba-vfs-modules ls /usr/lib/*/samba/vfs/shadow_copy2.so'
     echo 'smbclient command -v smbclient'
+    echo 'krb5-kdc command -v krb5kdc'
+    echo 'krb5-admin-server command -v kadmin.local'
+    echo 'krb5-user command -v kinit'
   fi
 }
 
@@ -55,9 +58,9 @@ install() {
       echo "missing, ask root for: apt-get install ${missing[*]}"
       return 1
     fi
-    # Samba brings a service; the tests start a server of their own, and nobody asked for another.
+    # Samba and the KDC bring services; the tests start servers of their own, and nobody asked for others.
     local guard=/usr/sbin/policy-rc.d quiet= result=0
-    if [[ " ${missing[*]} " == *" samba "* ]] && [ ! -e "$guard" ]; then
+    if [[ " ${missing[*]} " =~ " samba "|" krb5-" ]] && [ ! -e "$guard" ]; then
       quiet=1
       printf '#!/bin/sh\nexit 101\n' >"$guard"
       chmod 755 "$guard"
@@ -66,7 +69,7 @@ install() {
       DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" || result=1
     if [ -n "$quiet" ]; then
       rm -f "$guard"
-      if command -v systemctl >/dev/null; then systemctl disable -q smbd nmbd samba-ad-dc 2>/dev/null; fi
+      if command -v systemctl >/dev/null; then systemctl disable -q smbd nmbd samba-ad-dc krb5-kdc krb5-admin-server 2>/dev/null; fi
     fi
     [ "$result" = 0 ] || return 1
   fi

@@ -5,7 +5,7 @@ use crate::fail;
 use crate::smb::SmbShare;
 use crate::text::escaped;
 use anyhow::{Context, Result, bail};
-use covefs_remote::smb::Login;
+use covefs_remote::smb::{Login, Ticket};
 use rustix::fs::OFlags;
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +17,8 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// What to do where there is none.
 const HOW: &str = "write username=, password= and, if need be, domain= on lines of a file that only \
-                   you can read (chmod 600) and name that with --credentials FILE, or set PASSWD";
+                   you can read (chmod 600) and name that with --credentials FILE, or set PASSWD, or get a \
+                   Kerberos ticket with kinit and set KRB5CCNAME=FILE:...";
 
 /// What is said of a login, in any place.
 struct Said {
@@ -51,8 +52,9 @@ pub(crate) fn missing_password(
     file: Option<&Path>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<String>> {
-    let said = gather(share, file, environment)?;
-    let user = said.user.filter(|_| said.password.is_none());
+    let said = gather(share, file, &environment)?;
+    let is_said = said.password.is_some() || ticket(&environment).is_some();
+    let user = said.user.filter(|_| !is_said);
     Ok(user.map(|user| format!("Password of {} at {}: ", escaped(&user), escaped(&share.host))))
 }
 
@@ -63,8 +65,12 @@ pub(crate) fn read(
     environment: impl Fn(&str) -> Option<String>,
     typed: Option<String>,
 ) -> Result<Login> {
-    let Said { user, domain, password } = gather(share, file, environment)?;
+    let Said { user, domain, password } = gather(share, file, &environment)?;
     let Some(password) = password.or(typed) else {
+        if let Some(ticket) = ticket(&environment) {
+            let user = share.user.clone().unwrap_or_default();
+            return Ok(Login { user, ticket: Some(ticket), ..Login::default() });
+        }
         let shown = file.map(|file| format!(" in {}", file.display())).unwrap_or_default();
         return Err(fail::usage(format!("no password for {}{shown}; {HOW}", share.host)));
     };
@@ -79,7 +85,17 @@ pub(crate) fn read(
         Some((within, user)) => (Some(within.to_string()), user.to_string()),
         None => (None, user),
     };
-    Ok(Login { user, domain: domain.or(within).unwrap_or_default(), password })
+    let domain = domain.or(within).unwrap_or_default();
+    Ok(Login { user, domain, password, ticket: None })
+}
+
+/// The Kerberos tickets of the user, where they are in a file: other kinds of caches are not read.
+fn ticket(environment: &impl Fn(&str) -> Option<String>) -> Option<Ticket> {
+    let named = environment("KRB5CCNAME")?;
+    let path = named.strip_prefix("FILE:").unwrap_or(&named);
+    let config = environment("KRB5_CONFIG").unwrap_or_else(|| "/etc/krb5.conf".into());
+    let ticket = Ticket { cache: path.into(), config: config.into() };
+    path.starts_with('/').then_some(ticket)
 }
 
 /// The value of a line `NAME=VALUE`: all behind the sign but blanks at the line's start; of a
@@ -170,6 +186,28 @@ mod tests {
         let none = read(&share("//me@nas/x"), None, |_| None, None).unwrap_err();
         assert_eq!(fail::exit_code(&none), 2);
         assert!(fail::one_line(&none).contains("--credentials FILE"));
+    }
+
+    #[test]
+    fn a_ticket_stands_in_for_a_password() {
+        let tickets = |name: &'static str| {
+            move |wanted: &str| (wanted == "KRB5CCNAME").then(|| name.to_string())
+        };
+        let named = share("//me@nas/x");
+        for cache in ["FILE:/run/tickets", "/run/tickets"] {
+            let login = read(&named, None, tickets(cache), None).unwrap();
+            let ticket = login.ticket.unwrap();
+            assert_eq!((&*login.user, ticket.cache.to_str()), ("me", Some("/run/tickets")));
+            assert_eq!(ticket.config.to_str(), Some("/etc/krb5.conf"));
+            assert_eq!(
+                missing_password(&named, None, tickets(cache)).unwrap(),
+                None,
+                "nobody is asked"
+            );
+        }
+        assert!(read(&named, None, tickets("KEYRING:persistent:0"), None).is_err());
+        let login = read(&named, None, tickets("/run/tickets"), Some("typed".into())).unwrap();
+        assert!(login.ticket.is_none(), "a password is stronger");
     }
 
     #[test]

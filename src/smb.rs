@@ -204,6 +204,9 @@ fn reason(share: &SmbShare, user: &str, error: &covefs_remote::Error) -> String 
             "there is no such snapshot, or no such directory in it; covefs snapshots lists them"
                 .into()
         }
+        ErrorKind::Unauthenticated if user.is_empty() => {
+            format!("{} refuses the Kerberos ticket: {beneath}", share.host)
+        }
         ErrorKind::Unauthenticated => {
             format!(
                 "{} refuses the login of '{user}'; look at user, password and domain",

@@ -23,6 +23,7 @@ mod read;
 mod session;
 mod snapshots;
 mod socket;
+mod ticket;
 mod tree;
 mod watch;
 mod wire;
@@ -30,6 +31,7 @@ mod write;
 
 pub use facts::Defaults;
 pub use snapshots::Snapshot;
+pub use ticket::Ticket;
 
 use crate::{
     Attrs, ByteStream, Change, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule,
@@ -57,6 +59,8 @@ pub struct Login {
     pub domain: String,
     /// The password.
     pub password: String,
+    /// Used instead of the password. The user's name may be empty then.
+    pub ticket: Option<Ticket>,
 }
 
 impl fmt::Debug for Login {

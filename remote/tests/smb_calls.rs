@@ -17,6 +17,8 @@ mod samba;
 mod snapshots;
 #[path = "contract/suite.rs"]
 mod suite;
+#[path = "smb/ticket.rs"]
+mod ticket;
 #[path = "smb/watch.rs"]
 mod watch;
 #[path = "smb/wire.rs"]

@@ -7,8 +7,7 @@ use super::fail::{Fail, Outcome, ends_session};
 use super::name;
 use super::snapshots::Snapshot;
 use super::socket::Socket;
-use super::tree;
-use super::{Encrypt, Login, SmbConfig, Spoken};
+use super::{Encrypt, Login, SmbConfig, Spoken, ticket, tree};
 use crate::{ErrorKind, RemotePath, ShareIdentity, Timestamp};
 use async_trait::async_trait;
 use smb2::client::connection::{Connection, NegotiatedParams};
@@ -204,8 +203,11 @@ impl Session {
             let text = format!("the server speaks {} only; SMB 3 is needed", params.dialect);
             return Err(Fail::saying(ErrorKind::Unsupported, text));
         }
-        let Login { user, domain, password } = login;
-        let keys = Keys::setup(&mut connection, user, password, domain).await?;
+        let Login { user, domain, password, ticket } = login;
+        let keys = match ticket {
+            Some(ticket) => ticket::log_in(&mut connection, ticket, user, bare).await?,
+            None => Keys::setup(&mut connection, user, password, domain).await?,
+        };
         let cipher = self.encrypt(&mut connection, &keys, &params)?;
         let tree = tree::connect(&connection, share).await?;
         if tree.is_encrypted && cipher.is_none() {

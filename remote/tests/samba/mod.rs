@@ -179,7 +179,7 @@ impl Samba {
 
     pub fn login(&self) -> Login {
         let (user, domain) = (self.user.clone(), "TEST".into());
-        Login { user, domain, password: PASSWORD.into() }
+        Login { user, domain, password: PASSWORD.into(), ticket: None }
     }
 
     pub fn config(&self, share: &str) -> SmbConfig {
@@ -253,14 +253,14 @@ fn unable() -> Option<String> {
 
 /// Says it past the harness, which keeps to itself what a test that passes prints; `test.sh` looks
 /// for such lines.
-fn not_run(why: &str) {
+pub fn not_run(why: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: {why}");
 }
 
 /// A port that no connection of a client gets by chance: those are given from 32768 on.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(37);
     loop {
