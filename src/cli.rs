@@ -128,11 +128,35 @@ pub(crate) enum Command {
         #[arg(long)]
         azure: bool,
     },
+    /// Mount a share whenever Windows starts, by a service
+    #[cfg(windows)]
+    Service {
+        /// What to do with it.
+        #[command(subcommand)]
+        what: ServiceCommand,
+    },
     /// Print the completions for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
+}
+
+/// `covefs service`.
+#[cfg(windows)]
+#[derive(Subcommand, Debug)]
+pub(crate) enum ServiceCommand {
+    /// Make a service that mounts a share, and start it; other users may use the drive
+    #[command(args_override_self = true)]
+    Install(Box<MountArgs>),
+    /// Stop a service and take it away; its cache stays
+    Uninstall {
+        /// Where its drive is mounted
+        mountpoint: PathBuf,
+    },
+    /// What Windows calls
+    #[command(args_override_self = true, hide = true)]
+    Run(Box<MountArgs>),
 }
 
 /// Paths on a drive.

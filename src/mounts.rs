@@ -1,5 +1,6 @@
 //! Which drives are mounted, and questions to mounts that may never answer.
 
+use crate::system::table;
 use anyhow::{Context, Result};
 use covefs_mount::MountInfo;
 use std::path::Path;
@@ -11,7 +12,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// All mounts, in the order of the table: of two at one place the later one is on top.
 fn all() -> Result<Vec<MountInfo>> {
-    covefs_mount::mounts().context("read the mount table")
+    table::all().context("look which drives there are")
 }
 
 /// All drives.

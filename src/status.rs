@@ -6,8 +6,9 @@ use crate::fail;
 use crate::mounts;
 use crate::registry::{self, Note};
 use crate::size::{format_age, format_size};
+use crate::system::table;
+use crate::system::user::User;
 use crate::text::{count, escaped, print};
-use crate::user::User;
 use anyhow::{Result, bail};
 use covefs_cache::{CacheSummary, ConnectionStatus, Status};
 use serde_json::{Value, json};
@@ -71,7 +72,7 @@ fn list(all: bool, json: bool) -> Result<String> {
 
 fn look_at(mountpoint: &Path) -> Result<Shown> {
     let shown = mountpoint.display();
-    Ok(match client::find(mountpoint) {
+    Ok(match table::find(mountpoint) {
         Found::Live(drive) | Found::Silent(Some(drive)) => match ask(&drive) {
             Ok(status) => Shown::Live { status, cache_dir: drive.cache_dir },
             Err(error) => {

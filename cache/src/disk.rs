@@ -33,7 +33,7 @@ mod tests;
 use crate::ranges::RangeSet;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -153,6 +153,11 @@ pub struct Listed {
     pub len: u64,
     /// Bytes the disk keeps for it.
     pub allocated: u64,
+}
+
+/// Of the disk that a directory lies on.
+pub fn space(dir: &Path) -> io::Result<DiskSpace> {
+    system::space(dir)
 }
 
 /// Size of a disk, in bytes.

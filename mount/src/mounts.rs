@@ -26,10 +26,19 @@ pub struct MountInfo {
     pub device: Option<Device>,
 }
 
+/// The type of ours in the mount table.
+const OURS: &str = "fuse.covefs";
+
 impl MountInfo {
+    /// One of ours, where there is no table that has it.
+    pub fn of_ours(mountpoint: impl Into<PathBuf>, source: impl Into<String>) -> Self {
+        let (mountpoint, source) = (mountpoint.into(), source.into());
+        MountInfo { mountpoint, fstype: OURS.into(), source, options: Vec::new(), device: None }
+    }
+
     /// Whether it is a mount of ours, of this or another process, alive or dead.
     pub fn is_covefs(&self) -> bool {
-        self.fstype == "fuse.covefs"
+        self.fstype == OURS
     }
 }
 
