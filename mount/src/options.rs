@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How a share is mounted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MountOptions {
-    /// An existing directory.
+    /// An existing directory; on Windows `X:`, a directory that does not exist yet, or `\\covefs\NAME`.
     pub mountpoint: PathBuf,
     /// Its name in the mount table. No secrets: everybody can read it.
     pub source: String,
