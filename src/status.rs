@@ -65,7 +65,9 @@ fn list(all: bool, json: bool) -> Result<String> {
         return Ok(format!("{:#}\n", Value::from(list)));
     }
     if list.is_empty() {
-        return Ok("no drive is mounted; mount one: covefs mount dir:/path /mountpoint\n".into());
+        let example =
+            if cfg!(windows) { "azfiles://ACCOUNT/SHARE X:" } else { "dir:/path /mountpoint" };
+        return Ok(format!("no drive is mounted; mount one: covefs mount {example}\n"));
     }
     Ok(list.iter().map(as_text).collect::<Vec<_>>().join("\n"))
 }

@@ -6,7 +6,7 @@ use super::security::Descriptor;
 use super::told::Told;
 use super::volume::{Settings, Volume};
 use crate::limits::WINDOWS_THREADS;
-use crate::options::MountOptions;
+use crate::options::{FIXED_DISK, MountOptions};
 use covefs_cache::{Owner, Vfs};
 use std::fmt;
 use std::io;
@@ -128,7 +128,7 @@ pub(super) fn context(
 
 /// A disk like any other: Windows indexes it and draws thumbnails.
 fn is_fixed(options: &MountOptions) -> bool {
-    options.extra.iter().any(|option| option == "fixed-disk")
+    options.extra.iter().any(|option| option == FIXED_DISK)
 }
 
 fn parameters(options: &MountOptions) -> VolumeParams {

@@ -112,6 +112,9 @@ fn check_empty(path: &Path) -> Result<()> {
 
 /// Refuses early, and in words, where the kernel or fusermount3 would only say EPERM.
 pub(crate) fn check_driver(user: &User, allow_other: bool) -> Result<()> {
+    if cfg!(target_vendor = "apple") {
+        return check_macfuse(Path::new("/Library/Filesystems/macfuse.fs"));
+    }
     check_device(Path::new("/dev/fuse"))?;
     if user.is_root() {
         return Ok(());
@@ -125,6 +128,16 @@ pub(crate) fn check_driver(user: &User, allow_other: bool) -> Result<()> {
         check_conf(&std::fs::read_to_string("/etc/fuse.conf").unwrap_or_default())?;
     }
     Ok(())
+}
+
+fn check_macfuse(installed: &Path) -> Result<()> {
+    if installed.exists() {
+        return Ok(());
+    }
+    bail!(
+        "macFUSE is missing: install it from https://macfuse.github.io (brew install --cask macfuse), \
+         then mount again"
+    )
 }
 
 fn check_device(device: &Path) -> Result<()> {
@@ -179,6 +192,13 @@ mod tests {
     fn a_missing_device_says_how_to_get_it() {
         let error = check_device(Path::new("/nonexistent/fuse")).unwrap_err().to_string();
         assert!(error.contains("modprobe fuse") && error.contains("apt install"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_macfuse_says_where_it_is() {
+        let error = check_macfuse(Path::new("/nonexistent")).unwrap_err().to_string();
+        assert!(error.contains("https://macfuse.github.io"), "{error}");
+        check_macfuse(Path::new("/")).unwrap();
     }
 
     #[test]
