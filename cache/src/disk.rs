@@ -129,7 +129,8 @@ impl Readable {
 pub enum Held {
     /// Nobody.
     Nobody,
-    /// Programs that can only read it.
+    /// Programs that can only read it. Only Linux tells.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     Readers,
     /// Somebody who may write to it.
     Writers,
