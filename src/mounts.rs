@@ -51,6 +51,7 @@ pub(crate) fn within<T: Send + 'static>(
 mod tests {
     use super::*;
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn the_root_holds_every_path() {
         let holding = holding(Path::new("/")).unwrap().unwrap();

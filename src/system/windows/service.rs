@@ -16,7 +16,7 @@ use crate::relay::Relay;
 use crate::run;
 use crate::system::files;
 use crate::system::mountpoint;
-use crate::system::user::User;
+use crate::system::user::{User, system_local};
 use crate::text::say;
 use anyhow::{Context, Result, bail};
 use std::ffi::{OsStr, OsString};
@@ -189,8 +189,7 @@ fn code_of(error: &windows_service::Error) -> Option<u32> {
 
 /// Where a service leaves why it ended too early: what it is told on the way there is in no log yet.
 fn failure_file(name: &str) -> PathBuf {
-    let root = std::env::var_os("SystemRoot").unwrap_or_else(|| r"C:\Windows".into());
-    let base = PathBuf::from(root).join(r"System32\config\systemprofile\AppData\Local\covefs");
+    let base = system_local().unwrap_or_default().join("covefs");
     base.join(format!("{name}.failed"))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::client::{Drive, Found};
 use crate::registry;
-use crate::system::user::User;
+use crate::system::user::{User, system_local};
 use covefs_mount::MountInfo;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,9 +27,7 @@ pub(crate) fn find(mountpoint: &Path) -> Found {
 /// Where caches are listed: the user's own place, and that of the system's account.
 fn bases() -> Vec<PathBuf> {
     let own = User::current().state_base().ok();
-    let system = std::env::var_os("SystemRoot").map(|root| {
-        PathBuf::from(root).join(r"System32\config\systemprofile\AppData\Local\covefs")
-    });
+    let system = system_local().map(|local| local.join("covefs"));
     let mut bases: Vec<PathBuf> = own.into_iter().chain(system).collect();
     bases.dedup();
     bases

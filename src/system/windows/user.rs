@@ -16,7 +16,7 @@ impl User {
     /// Of this process.
     pub(crate) fn current() -> User {
         let dir = |name| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
-        User { local: dir("LOCALAPPDATA"), roaming: dir("APPDATA") }
+        User { local: dir("LOCALAPPDATA").or_else(system_local), roaming: dir("APPDATA") }
     }
 
     /// Whether others use the drive by default; a service is told so when it is installed.
@@ -41,6 +41,12 @@ impl User {
             None => bail!("no place for the cache: LOCALAPPDATA is not set; give --cache-dir"),
         }
     }
+}
+
+/// `LOCALAPPDATA` of the system's account, which services of it are not always told.
+pub(crate) fn system_local() -> Option<PathBuf> {
+    let root = PathBuf::from(std::env::var_os("SystemRoot")?);
+    Some(root.join(r"System32\config\systemprofile\AppData\Local"))
 }
 
 /// The name of this machine.
