@@ -165,14 +165,14 @@ fi
 step "demo" 300 "$target/debug/covefs" demo --check
 step "demo over azure" 300 "$target/debug/covefs" demo --azure --check
 
-# What is below the command must compile for Windows and macOS, and what can run under Wine runs.
+# All must compile for Windows and macOS, and what can run under Wine runs.
 if [ "${COVEFS_WINDOWS:-1}" = 0 ]; then
   skip "windows" "COVEFS_WINDOWS=0"
 elif [ "$(id -u)" != 0 ] && ! dpkg -s rust-web-src >/dev/null 2>&1; then
   skip "windows" "needs packages that only root can install"
 else
-  step "windows" 900 ci/windows/check.sh -p covefs-remote -p covefs-cache -p covefs-mount
-  step "macos" 900 ci/windows/macos-check.sh -p covefs-remote -p covefs-cache
+  step "windows" 900 ci/windows/check.sh --workspace --lib --bins --tests
+  step "macos" 900 ci/windows/macos-check.sh -p covefs-remote -p covefs-cache -p covefs-mount -p covefs
   step "wine" 2400 ci/windows/wine.sh
 fi
 echo "$passed passed, $failed failed"

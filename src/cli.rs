@@ -128,11 +128,35 @@ pub(crate) enum Command {
         #[arg(long)]
         azure: bool,
     },
+    /// Mount a share whenever Windows starts, by a service
+    #[cfg(windows)]
+    Service {
+        /// What to do with it.
+        #[command(subcommand)]
+        what: ServiceCommand,
+    },
     /// Print the completions for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
+}
+
+/// `covefs service`.
+#[cfg(windows)]
+#[derive(Subcommand, Debug)]
+pub(crate) enum ServiceCommand {
+    /// Make a service that mounts a share, and start it; other users may use the drive
+    #[command(args_override_self = true)]
+    Install(Box<MountArgs>),
+    /// Stop a service and take it away; its cache stays
+    Uninstall {
+        /// Where its drive is mounted
+        mountpoint: PathBuf,
+    },
+    /// What Windows calls
+    #[command(args_override_self = true, hide = true)]
+    Run(Box<MountArgs>),
 }
 
 /// Paths on a drive.
@@ -149,15 +173,23 @@ pub(crate) struct Paths {
 pub(crate) struct MountArgs {
     /// The share: dir:/path, azfiles://ACCOUNT/SHARE[/DIR] or smb://HOST/SHARE[/DIR]
     pub share: OsString,
-    /// An empty directory where the drive appears
+    #[cfg_attr(unix, doc = "An empty directory where the drive appears")]
+    #[cfg_attr(
+        windows,
+        doc = "Where the drive appears: a free letter (X:), a directory that does not exist yet, or \\\\covefs\\NAME"
+    )]
     #[arg(value_hint = ValueHint::DirPath)]
     pub mountpoint: PathBuf,
     /// The most that the cache may take of the disk [default: the smaller of 20GiB and half of
     /// what is free]
     #[arg(long, value_name = "SIZE")]
     pub cache_size: Option<String>,
-    /// Where the cache is kept; it holds edits that are not uploaded yet [default:
-    /// /var/lib/covefs/... as root, else ~/.local/state/covefs/...]
+    /// Where the cache is kept; it holds edits that are not uploaded yet
+    #[cfg_attr(
+        unix,
+        doc = "[default: /var/lib/covefs/... as root, else ~/.local/state/covefs/...]"
+    )]
+    #[cfg_attr(windows, doc = "[default: %LOCALAPPDATA%\\covefs\\...]")]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache_dir: Option<PathBuf>,
     /// How much of the cache's disk stays free [default: 5%]
@@ -213,8 +245,9 @@ pub(crate) struct MountArgs {
     /// Where to log [default: covefs.log in the cache directory]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub log: Option<PathBuf>,
-    /// A file with these settings, without the -- [default: ~/.config/covefs.toml and
-    /// /etc/covefs.toml]
+    /// A file with these settings, without the --
+    #[cfg_attr(unix, doc = "[default: ~/.config/covefs.toml and /etc/covefs.toml]")]
+    #[cfg_attr(windows, doc = "[default: %APPDATA%\\covefs.toml]")]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
     /// Serve all reads through covefs itself; else, as root on Linux 6.9 or later, the kernel reads whole

@@ -1,25 +1,18 @@
 //! Finding the daemon behind a drive, and asking it.
 //!
-//! The mountpoint itself tells where its cache is (an extended attribute of the root); where it
-//! does not answer, the list of caches knows.
+//! A mountpoint of FUSE tells itself where its cache is (an extended attribute of the root); where
+//! it does not answer, and on Windows, the list of caches knows.
 
-use crate::control::{Answer, BEAT, Request, ShortPath};
-use crate::mountpoint::is_dead;
-use crate::mounts::{self, PATIENCE};
-use crate::registry;
-use crate::share::resolved;
-use crate::user::User;
+use crate::control::{Answer, BEAT, Request};
+use crate::mounts;
+use crate::system::{channel, mountpoint, table};
 use anyhow::{Context, Result, bail};
 use covefs_cache::Progress;
 use covefs_mount::MountInfo;
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// The root's attribute that names the cache directory.
-const ATTRIBUTE: &str = "user.covefs.cache_dir";
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 /// Longer than several signs of life: a busy machine is no dead daemon.
 const SILENCE_MAX: Duration = Duration::from_secs(5 * BEAT.as_secs());
@@ -41,6 +34,7 @@ pub(crate) enum Found {
     /// A drive whose daemon is gone.
     Dead,
     /// A drive of another user, who alone may use it.
+    #[cfg_attr(windows, expect(dead_code, reason = "other users' caches cannot be looked into"))]
     Foreign,
     /// A drive that does not answer; its cache, if the list knows it.
     Silent(Option<Drive>),
@@ -65,7 +59,7 @@ impl std::error::Error for Refused {}
 
 /// The drive mounted at exactly this path, as the mount table has it.
 pub(crate) fn mounted_at(mountpoint: &Path) -> Result<MountInfo> {
-    let path = resolved(&std::path::absolute(mountpoint)?);
+    let path = mountpoint::named(mountpoint)?;
     if let Some(mount) = mounts::at(&path)?.filter(MountInfo::is_covefs) {
         return Ok(mount);
     }
@@ -79,45 +73,17 @@ pub(crate) fn mounted_at(mountpoint: &Path) -> Result<MountInfo> {
     }
 }
 
-/// Asks the mountpoint, then the list.
-pub(crate) fn find(mountpoint: &Path) -> Found {
-    let asked = mountpoint.to_path_buf();
-    let answer = mounts::within(PATIENCE, move || read_attribute(&asked));
-    match answer {
-        Some(Ok(cache_dir)) => {
-            Found::Live(Drive { mountpoint: mountpoint.to_path_buf(), cache_dir })
-        }
-        Some(Err(error)) if is_dead(&error) => Found::Dead,
-        Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => Found::Foreign,
-        Some(Err(_)) | None => {
-            let base = User::current().state_base().ok();
-            let listed = base.and_then(|base| registry::of_mountpoint(&base, mountpoint));
-            let drive = listed
-                .filter(|(_, note)| note.is_alive())
-                .map(|(cache_dir, _)| Drive { mountpoint: mountpoint.to_path_buf(), cache_dir });
-            Found::Silent(drive)
-        }
-    }
-}
-
 /// What to say of a drive that does not answer.
 pub(crate) fn hangs(mountpoint: &Path) -> String {
     let shown = mountpoint.display();
     format!("the covefs of {shown} does not answer; if it hangs: covefs unmount --force {shown}")
 }
 
-fn read_attribute(mountpoint: &Path) -> io::Result<PathBuf> {
-    let mut value = vec![0u8; 4096];
-    let length = rustix::fs::getxattr(mountpoint, ATTRIBUTE, &mut value[..])?;
-    value.truncate(length);
-    Ok(std::ffi::OsString::from_vec(value).into())
-}
-
 /// The drive at this mountpoint, or why nobody answers there.
 pub(crate) fn drive(mountpoint: &Path) -> Result<Drive> {
     let mount = mounted_at(mountpoint)?;
     let shown = mount.mountpoint.display();
-    match find(&mount.mountpoint) {
+    match table::find(&mount.mountpoint) {
         Found::Live(drive) | Found::Silent(Some(drive)) => Ok(drive),
         Found::Dead => bail!(
             "the covefs of {shown} has died; mount the share again, or `covefs unmount --force \
@@ -134,25 +100,35 @@ pub(crate) fn ask(
     request: &Request,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Answer> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(converse(drive, request, progress))
+}
+
+async fn converse(
+    drive: &Drive,
+    request: &Request,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Answer> {
     let shown = drive.mountpoint.display();
-    let short = ShortPath::new(&drive.cache_dir)?;
-    let mut stream = UnixStream::connect(&short.socket).map_err(|error| match error.kind() {
+    let stream = channel::connect(&drive.cache_dir).await;
+    let stream = stream.map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            anyhow::anyhow!("{shown} belongs to another user; try sudo")
+            anyhow::anyhow!("{shown} belongs to another user; {}", channel::BE_THE_OWNER)
         }
         _ => anyhow::anyhow!("the covefs of {shown} cannot be asked: {error}"),
     })?;
-    stream.set_read_timeout(Some(SILENCE_MAX)).context("set up the control socket")?;
+    let (read, mut write) = tokio::io::split(stream);
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    stream.write_all(&line).with_context(|| format!("ask the covefs of {shown}"))?;
-    for line in BufReader::new(stream).lines() {
-        let line = line.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                anyhow::anyhow!("the covefs of {shown} hangs; its log may say why")
-            }
-            _ => anyhow::anyhow!("the covefs of {shown} went away: {error}"),
-        })?;
+    write.write_all(&line).await.with_context(|| format!("ask the covefs of {shown}"))?;
+    let mut lines = BufReader::new(read).lines();
+    loop {
+        let line = match tokio::time::timeout(SILENCE_MAX, lines.next_line()).await {
+            Err(_) => bail!("the covefs of {shown} hangs; its log may say why"),
+            Ok(Err(error)) => bail!("the covefs of {shown} went away: {error}"),
+            Ok(Ok(None)) => break,
+            Ok(Ok(Some(line))) => line,
+        };
         match serde_json::from_str(&line) {
             Ok(Answer::Alive) => {}
             Ok(Answer::Progress(now)) => progress(now),

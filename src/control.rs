@@ -1,4 +1,4 @@
-//! Talking to the daemon: the words of the control socket, and its server.
+//! Talking to the daemon: the words of the control channel, and its server.
 //!
 //! One connection is one request: a line of JSON, answered by lines of JSON of which the last
 //! one is final. While the answer takes time, progress or a sign of life comes every few seconds,
@@ -6,26 +6,20 @@
 //! question back: nothing that was begun is undone, a wait is ended.
 
 use crate::registry::Note;
-use anyhow::{Context, Result};
+use crate::system::channel::{self, Listener, Stream};
+use anyhow::Result;
 use covefs_cache::{
     CheckReport, ConflictRecord, ConnectionStatus, Error, ErrorKind, Progress, Status, Vfs,
 };
 use covefs_remote::RemotePath;
 use covefs_remote::smb::{SmbRemote, Spoken};
 use serde::{Deserialize, Serialize};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
-
-/// The socket's name in the cache directory.
-pub(crate) const SOCKET: &str = "control";
 
 /// A request is a line with a path in it; longer than this is nonsense.
 const REQUEST_BYTES_MAX: u64 = 256 << 10;
@@ -53,6 +47,7 @@ pub(crate) enum Request {
     Unlock { path: RemotePath },
     Resize { limit_bytes: u64 },
     Scrub,
+    Unmount,
 }
 
 /// One line of an answer; all but the first two are final.
@@ -85,6 +80,8 @@ pub(crate) struct Server {
     pub log: PathBuf,
     /// The share, where it is one of an SMB server.
     pub smb: Option<Arc<SmbRemote>>,
+    /// Told when the mount is to end.
+    pub end: Arc<Notify>,
 }
 
 fn told(spoken: Spoken) -> ConnectionStatus {
@@ -93,55 +90,15 @@ fn told(spoken: Spoken) -> ConnectionStatus {
     ConnectionStatus { protocol: dialect, signing: signing.to_owned(), cipher }
 }
 
-/// Opens the socket, usable by its owner only. The caller holds the cache's lock, so a socket
-/// that is there already is a dead daemon's.
-pub(crate) fn listen(cache_dir: &Path) -> Result<UnixListener> {
-    let path = cache_dir.join(SOCKET);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("remove the old {}", path.display()));
-        }
-        _ => {}
-    }
-    let short = ShortPath::new(cache_dir)?;
-    let listener = UnixListener::bind(&short.socket)
-        .with_context(|| format!("open the control socket {}", path.display()))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("protect the control socket {}", path.display()))?;
-    Ok(listener)
-}
-
-/// A socket's path may have 107 bytes only; a longer one goes by way of an open directory.
-pub(crate) struct ShortPath {
-    /// What to bind or connect to.
-    pub socket: PathBuf,
-    _dir: Option<std::fs::File>,
-}
-
-impl ShortPath {
-    /// Of the socket in this cache directory.
-    pub(crate) fn new(cache_dir: &Path) -> Result<ShortPath> {
-        let plain = cache_dir.join(SOCKET);
-        if plain.as_os_str().as_bytes().len() <= 100 {
-            return Ok(ShortPath { socket: plain, _dir: None });
-        }
-        use std::os::fd::AsRawFd;
-        let dir = std::fs::File::open(cache_dir)
-            .with_context(|| format!("open the cache directory {}", cache_dir.display()))?;
-        let socket = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()).into();
-        Ok(ShortPath { socket, _dir: Some(dir) })
-    }
-}
-
 /// Answers clients until it is dropped; all of them end with it.
-pub(crate) async fn serve(listener: UnixListener, server: Arc<Server>) {
+pub(crate) async fn serve(mut listener: Listener, server: Arc<Server>) {
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     let mut clients = JoinSet::new();
     loop {
         while clients.try_join_next().is_some() {}
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let server = server.clone();
                 clients.spawn(async move {
                     let _place = place;
@@ -160,13 +117,9 @@ pub(crate) async fn serve(listener: UnixListener, server: Arc<Server>) {
 }
 
 impl Server {
-    async fn answer_client(&self, stream: UnixStream) -> Result<()> {
-        let caller = stream.peer_cred()?.uid();
-        let me = rustix::process::geteuid().as_raw();
-        if caller != me && caller != 0 {
-            anyhow::bail!("user {caller} may not ask");
-        }
-        let (read, mut write) = stream.into_split();
+    async fn answer_client(&self, stream: Stream) -> Result<()> {
+        channel::check_caller(&stream)?;
+        let (read, mut write) = tokio::io::split(stream);
         let mut read = BufReader::new(read.take(REQUEST_BYTES_MAX));
         let mut line = String::new();
         read.read_line(&mut line).await?;
@@ -184,8 +137,8 @@ impl Server {
     async fn answer(
         &self,
         request: Request,
-        mut read: OwnedReadHalf,
-        mut write: OwnedWriteHalf,
+        mut read: ReadHalf<Stream>,
+        mut write: WriteHalf<Stream>,
     ) -> Result<()> {
         let (sender, mut progress) = watch::channel(None);
         let report = move |now: Progress| {
@@ -249,6 +202,10 @@ impl Server {
             Request::Unpin { path } => vfs.unpin(path).await.map(|()| Answer::Done),
             Request::Why { path } => vfs.why(path).await.map(Answer::Lines),
             Request::Scrub => vfs.scrub(report).await.map(Answer::Checked),
+            Request::Unmount => {
+                self.end.notify_one();
+                Ok(Answer::Done)
+            }
             Request::Unlock { path } => vfs.unlock(path).await.map(|()| Answer::Done),
             Request::Resize { limit_bytes } => {
                 let resized = vfs.resize(*limit_bytes).await;
@@ -289,7 +246,7 @@ fn in_words(error: &Error) -> String {
     }
 }
 
-async fn say(write: &mut OwnedWriteHalf, answer: &Answer) -> Result<()> {
+async fn say(write: &mut WriteHalf<Stream>, answer: &Answer) -> Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     write.write_all(&line).await?;
@@ -308,22 +265,6 @@ mod tests {
         assert_eq!(serde_json::to_string(&Request::Status).unwrap(), "\"status\"");
         let line = serde_json::to_string(&Answer::Failed { message: "no".into(), offline: true });
         assert_eq!(line.unwrap(), r#"{"failed":{"message":"no","offline":true}}"#);
-    }
-
-    #[tokio::test]
-    async fn the_socket_is_its_owner_s_even_at_a_long_path() {
-        let dir = tempfile::tempdir().unwrap();
-        let long = dir.path().join("x".repeat(120));
-        std::fs::create_dir(&long).unwrap();
-        for dir in [dir.path(), &long] {
-            let listener = listen(dir).unwrap();
-            let mode = std::fs::metadata(dir.join(SOCKET)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-            drop(listener);
-            // A dead daemon's socket is replaced.
-            let _listener = listen(dir).unwrap();
-            std::os::unix::net::UnixStream::connect(&ShortPath::new(dir).unwrap().socket).unwrap();
-        }
     }
 
     #[test]

@@ -2,12 +2,9 @@
 //! variables that Microsoft's own tools use. It is handed to the remote and written nowhere.
 
 use crate::fail;
-use anyhow::{Context, Result, bail};
+use crate::system::files;
+use anyhow::Result;
 use covefs_remote::azure::{AUTHORITY, Account, Entra, Identity, MACHINE};
-use rustix::fs::OFlags;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
@@ -22,9 +19,6 @@ const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 const KIND: &str = "AZURE_TOKEN_CREDENTIALS";
 const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";
 const MACHINE_HOST: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
-
-/// A file of a login has a few lines.
-const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// What to do where there is none.
 const HOW: &str = "set AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY, \
@@ -43,7 +37,7 @@ pub(crate) fn read(
 ) -> Result<Account> {
     let (login, place) = match file {
         Some(path) => {
-            let text = read_file(path)?;
+            let text = files::read_secret(path)?;
             let place = path.display().to_string();
             (of_variables(account, &place, |name| line(&text, name))?, place)
         }
@@ -162,33 +156,9 @@ pub(crate) fn line(text: &str, wanted: &str) -> Option<String> {
     })
 }
 
-/// The text of a file that nobody but its owner, who is us or root, can read or change.
-fn read_file(path: &Path) -> Result<String> {
-    let shown = path.display();
-    // Opened first and looked at then, so that it is the same file.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
-    let file = File::from(opened.with_context(|| format!("open the credentials {shown}"))?);
-    let found = file.metadata().with_context(|| format!("look at the credentials {shown}"))?;
-    if !found.is_file() {
-        bail!("the credentials {shown} are not a file");
-    }
-    let owner = rustix::process::geteuid().as_raw();
-    if found.mode() & 0o077 != 0 || !(found.uid() == owner || found.uid() == 0) {
-        return Err(fail::usage(format!(
-            "the credentials {shown} can be read by others; make it yours alone: chmod 600 {shown}"
-        )));
-    }
-    let mut text = String::new();
-    let read = file.take(FILE_BYTES_MAX).read_to_string(&mut text);
-    read.with_context(|| format!("read the credentials {shown}"))?;
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     const SECRET_KEY: &str = "aHVudGVyMg==";
 
@@ -248,8 +218,10 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_file_must_be_its_owner_s_alone() {
+        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("login");
         let text = format!("# acme\nexport AZURE_STORAGE_KEY=\"{SECRET_KEY}\"\n");

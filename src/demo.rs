@@ -11,11 +11,11 @@ use crate::control::Request;
 use crate::drive;
 use crate::size::{format_size, format_took};
 use crate::status;
+use crate::system::user::User;
+use crate::system::{mountpoint, unmount};
 use crate::text::{count, say};
-use crate::user::User;
 use anyhow::{Context, Result, bail};
 use claims::Claims;
-use covefs_mount::Detach;
 use share::Share;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,15 +38,10 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(user: &User) -> Result<Stage> {
-        let root = user.state_base()?.join("demo");
+    fn new(base: &Path) -> Stage {
+        let root = base.join("demo");
         let part = |name: &str| root.join(name);
-        Ok(Stage {
-            share: part("share"),
-            mountpoint: part("drive"),
-            cache_dir: part("cache"),
-            root,
-        })
+        Stage { share: part("share"), mountpoint: part("drive"), cache_dir: part("cache"), root }
     }
 
     /// The share, empty.
@@ -59,11 +54,10 @@ impl Stage {
     /// Takes away what an earlier demo left, mounted or dead.
     fn clear(&self) -> Result<()> {
         if drive::is_mounted(&self.mountpoint)? {
-            let unmounted = drive::unmount(&self.mountpoint, false, true);
+            let unmounted = unmount::unmount(&self.mountpoint, false, true);
             if drive::is_mounted(&self.mountpoint)? {
                 unmounted.context("the earlier demo is in the way")?;
-                covefs_mount::unmount(&self.mountpoint, Detach::Force)
-                    .context("detach the earlier demo")?;
+                unmount::detach_dead(&self.mountpoint).context("detach the earlier demo")?;
             }
         }
         match std::fs::remove_dir_all(&self.root) {
@@ -77,7 +71,9 @@ impl Stage {
 
 /// The demo. Fails on any surprise, then too leaving nothing mounted with `--check`.
 pub(crate) fn run(check: bool, azure: bool) -> Result<()> {
-    let stage = Stage::new(&User::current())?;
+    let stage = Stage::new(&User::current().state_base()?);
+    // A directory is no share there.
+    let azure = azure || cfg!(windows);
     if drive::is_mounted(&stage.mountpoint)? {
         say!("An earlier demo is still mounted; it goes first.");
     }
@@ -134,7 +130,7 @@ fn walk(stage: &Stage, share: &Share) -> Result<u64> {
 
 fn prepare(stage: &Stage, share: &Share) -> Result<sample::Sample> {
     heading("1. A share");
-    std::fs::create_dir_all(&stage.mountpoint)
+    mountpoint::make(&stage.mountpoint)
         .with_context(|| format!("make {}", stage.mountpoint.display()))?;
     let sample = share.fill(&stage.share)?;
     say!(
@@ -299,7 +295,7 @@ fn farewell(stage: &Stage, share: &Share) {
         Share::Azure { .. } => format!("{program} status {mountpoint}"),
     };
     for line in [
-        format!("ls -l {mountpoint}/documents"),
+        format!("{} {mountpoint}/documents", if cfg!(windows) { "dir" } else { "ls -l" }),
         format!("{program} status {mountpoint}"),
         format!("{program} why '{mountpoint}/{}'", sample::RECORDING),
         format!("{program} hydrate {mountpoint}/pictures"),
@@ -352,15 +348,8 @@ mod tests {
 
     #[test]
     fn the_parts_lie_apart() {
-        let user = User {
-            uid: 1000,
-            gid: 1000,
-            home: Some("/home/me".into()),
-            state_home: None,
-            sudo: None,
-        };
-        let stage = Stage::new(&user).unwrap();
-        assert_eq!(stage.root, Path::new("/home/me/.local/state/covefs/demo"));
+        let dir = tempfile::tempdir().unwrap();
+        let stage = Stage::new(&crate::share::resolved(dir.path()));
         let log = stage.cache_dir.join("covefs.log");
         crate::place::check_apart(Some(&stage.share), &stage.mountpoint, &stage.cache_dir, &log)
             .unwrap();

@@ -4,6 +4,7 @@
 //! into another mount's log.
 
 use crate::fail;
+use crate::system::files;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{self, Write};
@@ -80,8 +81,7 @@ impl Write for Log {
 }
 
 fn open(path: &Path) -> io::Result<(File, u64)> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = File::options().create(true).append(true).mode(0o600).open(path)?;
+    let file = files::private(File::options().create(true).append(true)).open(path)?;
     let bytes = file.metadata()?.len();
     Ok((file, bytes))
 }

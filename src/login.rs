@@ -3,17 +3,11 @@
 
 use crate::fail;
 use crate::smb::SmbShare;
+use crate::system::files;
 use crate::text::escaped;
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use covefs_remote::smb::{Login, Ticket};
-use rustix::fs::OFlags;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-/// A file of a login has a few lines.
-const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// What to do where there is none.
 const HOW: &str = "write username=, password= and, if need be, domain= on lines of a file that only \
@@ -33,7 +27,7 @@ fn gather(
     file: Option<&Path>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Said> {
-    let text = file.map(read_file).transpose()?;
+    let text = file.map(files::read_secret).transpose()?;
     let line = |names: &[&str]| text.as_deref().and_then(|text| value(text, names));
     let user = share.user.clone().or_else(|| line(&["username", "user"]));
     let user = user.or_else(|| environment("USER")).filter(|user| !user.is_empty());
@@ -114,41 +108,18 @@ pub(crate) fn value(text: &str, names: &[&str]) -> Option<String> {
     })
 }
 
-/// The text of a file that nobody but its owner, who is us or root, can read or change.
-fn read_file(path: &Path) -> Result<String> {
-    let shown = path.display();
-    // Opened first and looked at then, so that it is the same file.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
-    let file = File::from(opened.with_context(|| format!("open the credentials {shown}"))?);
-    let found = file.metadata().with_context(|| format!("look at the credentials {shown}"))?;
-    if !found.is_file() {
-        bail!("the credentials {shown} are not a file");
-    }
-    let ours = rustix::process::geteuid().as_raw();
-    if found.mode() & 0o077 != 0 || (found.uid() != ours && found.uid() != 0) {
-        return Err(fail::usage(format!(
-            "others can read or change the credentials {shown}; make them yours alone: \
-             chmod 600 {shown}"
-        )));
-    }
-    let mut text = String::new();
-    let read = file.take(FILE_BYTES_MAX).read_to_string(&mut text);
-    read.with_context(|| format!("read the credentials {shown}"))?;
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn share(text: &str) -> SmbShare {
         SmbShare::parse(text).unwrap().unwrap()
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_file_of_mount_cifs_is_read_and_must_be_its_owner_s_alone() {
+        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("login");
         std::fs::write(&path, "username = me\npassword=hunter2 =\ndomain=WORK\n").unwrap();

@@ -1,6 +1,6 @@
 //! `covefs`: mounts a file share as a local drive with a size-limited cache. This is wiring: the
 //! filesystem is in `cache`, the kernel's side in `mount`, the shares in `remote`.
-#![forbid(unsafe_code)]
+#![cfg_attr(not(windows), forbid(unsafe_code))]
 
 mod azure;
 mod cli;
@@ -11,12 +11,10 @@ mod credentials;
 mod demo;
 mod drive;
 mod fail;
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod fuzz;
-mod helper;
 mod log;
 mod login;
-mod mountpoint;
 mod mounts;
 mod options;
 mod paths;
@@ -31,12 +29,10 @@ mod share;
 mod size;
 mod smb;
 mod status;
-mod terminal;
+mod system;
 mod text;
-mod user;
 
 use crate::cli::{Cli, Command};
-use crate::helper::Translated;
 use crate::paths::Verb;
 use anyhow::Result;
 use clap::CommandFactory;
@@ -52,13 +48,9 @@ fn main() -> ExitCode {
 }
 
 fn begin() -> Result<u8> {
-    let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    if arguments.first().is_some_and(|name| helper::is_helper(name)) {
-        match helper::translate(&arguments[1..])? {
-            Translated::Mount(line) => arguments = line,
-            Translated::Nothing => return Ok(0),
-        }
-    }
+    let Some(arguments) = system::command_line(std::env::args_os().collect())? else {
+        return Ok(0);
+    };
     match cli::parse(&arguments) {
         Ok(cli) => dispatch(cli, &arguments),
         Err(code) => Ok(code),
@@ -68,7 +60,9 @@ fn begin() -> Result<u8> {
 fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
     match cli.command {
         Command::Mount(args) => return run::mount(&args, arguments),
-        Command::Unmount { mountpoint, wait, force } => drive::unmount(&mountpoint, wait, force)?,
+        Command::Unmount { mountpoint, wait, force } => {
+            system::unmount::unmount(&mountpoint, wait, force)?;
+        }
         Command::Sync { mountpoint, wait } => drive::sync(&mountpoint, wait)?,
         Command::Status { mountpoint, all, json, watch } => {
             status::run(mountpoint.as_deref(), all, json, watch)?;
@@ -89,6 +83,8 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
             share::snapshots(&share, credentials.as_deref())?
         }
         Command::Demo { check, azure } => demo::run(check, azure)?,
+        #[cfg(windows)]
+        Command::Service { what } => return system::service::run(&what, arguments),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "covefs", &mut text);

@@ -1,5 +1,6 @@
 //! Which drives are mounted, and questions to mounts that may never answer.
 
+use crate::system::table;
 use anyhow::{Context, Result};
 use covefs_mount::MountInfo;
 use std::path::Path;
@@ -11,7 +12,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// All mounts, in the order of the table: of two at one place the later one is on top.
 fn all() -> Result<Vec<MountInfo>> {
-    covefs_mount::mounts().context("read the mount table")
+    table::all().context("look which drives there are")
 }
 
 /// All drives.
@@ -50,6 +51,7 @@ pub(crate) fn within<T: Send + 'static>(
 mod tests {
     use super::*;
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn the_root_holds_every_path() {
         let holding = holding(Path::new("/")).unwrap().unwrap();

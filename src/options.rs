@@ -3,9 +3,9 @@
 
 use crate::config::{Layer, Origin, SWITCHES, known_key};
 use crate::fail;
+use crate::system::files;
 use anyhow::Result;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// What the words of all `-o` say.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,7 +40,9 @@ pub(crate) fn parse(arguments: &[OsString], sloppy: bool) -> Result<Words> {
     };
     let mut generic = Vec::new();
     for argument in arguments {
-        for word in argument.as_bytes().split(|byte| *byte == b',').filter(|w| !w.is_empty()) {
+        for word in
+            argument.as_encoded_bytes().split(|byte| *byte == b',').filter(|w| !w.is_empty())
+        {
             take(&mut words, &mut generic, word)?;
         }
     }
@@ -59,7 +61,7 @@ pub(crate) fn parse(arguments: &[OsString], sloppy: bool) -> Result<Words> {
 fn take(words: &mut Words, generic: &mut Vec<String>, word: &[u8]) -> Result<()> {
     let mut parts = word.splitn(2, |byte| *byte == b'=');
     let name = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
-    let value = parts.next().map(|value| OsString::from_vec(value.to_vec()));
+    let value = parts.next().map(files::name);
     match name.as_str() {
         "ro" => words.layer.put("read-only", Some("true")),
         // mount(8) says it always; the last word counts.

@@ -6,11 +6,11 @@ use crate::fail::{self, Silent};
 use crate::mounts;
 use crate::progress::Bar;
 use crate::size::format_size;
+use crate::system::{files, mountpoint};
 use crate::text::{escaped, escaped_bytes, say};
 use anyhow::{Context, Result, anyhow, bail};
 use covefs_remote::RemotePath;
 use std::collections::HashMap;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What to do with each path.
@@ -35,7 +35,7 @@ pub(crate) fn run(verb: Verb, paths: &[PathBuf]) -> Result<()> {
             Ok(bytes) => freed += bytes,
             Err(error) => {
                 failed = true;
-                let path = escaped_bytes(path.as_os_str().as_bytes());
+                let path = escaped_bytes(&files::bytes(path.as_os_str()));
                 let error = fail::one_line(&error);
                 // Most errors name the path already.
                 if error.contains(&path) {
@@ -53,7 +53,7 @@ pub(crate) fn run(verb: Verb, paths: &[PathBuf]) -> Result<()> {
 }
 
 fn one(verb: Verb, path: &Path, drives: &mut HashMap<PathBuf, Drive>) -> Result<u64> {
-    let shown = escaped_bytes(path.as_os_str().as_bytes());
+    let shown = escaped_bytes(&files::bytes(path.as_os_str()));
     let (mountpoint, path) = locate(path)?;
     let drive = match drives.get(&mountpoint) {
         Some(drive) => drive.clone(),
@@ -90,8 +90,7 @@ fn one(verb: Verb, path: &Path, drives: &mut HashMap<PathBuf, Drive>) -> Result<
     }
 }
 
-/// The drive that holds a path, and the path on it. The last name is not followed: a symlink on
-/// a drive is an entry of its own.
+/// The drive that holds a path, and the path on it.
 fn locate(path: &Path) -> Result<(PathBuf, RemotePath)> {
     let full = unfollowed(path)?;
     let mount = mounts::holding(&full)?.filter(covefs_mount::MountInfo::is_covefs);
@@ -99,29 +98,19 @@ fn locate(path: &Path) -> Result<(PathBuf, RemotePath)> {
         bail!("{} is not on a covefs drive; `covefs status` lists the drives", full.display());
     };
     let below = full.strip_prefix(&mount.mountpoint).context("find the path on the drive")?;
-    Ok((mount.mountpoint.clone(), RemotePath::parse(below.as_os_str().as_bytes())))
+    Ok((mount.mountpoint.clone(), files::on_share(below)))
 }
 
 fn unfollowed(path: &Path) -> Result<PathBuf> {
     let asked = path.to_path_buf();
-    let answer = mounts::within(mounts::PATIENCE, move || {
-        let ends_in_name = asked.file_name().is_some();
-        match asked.parent().filter(|_| ends_in_name) {
-            Some(parent) => {
-                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                let name = asked.file_name().unwrap_or_default();
-                parent.canonicalize().map(|parent| parent.join(name))
-            }
-            None => asked.canonicalize(),
-        }
-    });
+    let answer = mounts::within(mounts::PATIENCE, move || files::unfollowed(&asked));
     let shown = path.display();
     match answer {
         Some(Ok(full)) => Ok(full),
         Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
             bail!("{shown}: no such file or directory")
         }
-        Some(Err(error)) if crate::mountpoint::is_dead(&error) => {
+        Some(Err(error)) if mountpoint::is_dead(&error) => {
             bail!("{shown} is on a drive whose covefs has died; mount the share again")
         }
         Some(Err(error)) => Err(anyhow!("{shown}: {error}")),
@@ -134,22 +123,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_name_is_not_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        let real = dir.path().canonicalize().unwrap();
-        std::fs::create_dir(real.join("a")).unwrap();
-        std::os::unix::fs::symlink("/etc", real.join("a/link")).unwrap();
-        std::os::unix::fs::symlink("a", real.join("b")).unwrap();
-        assert_eq!(unfollowed(&real.join("a/link")).unwrap(), real.join("a/link"));
-        assert_eq!(unfollowed(&real.join("b/link")).unwrap(), real.join("a/link"));
-        assert_eq!(unfollowed(&real.join("a/../a/x")).unwrap(), real.join("a/x"));
-        assert_eq!(unfollowed(&real.join("a/..")).unwrap(), real);
-    }
-
-    #[test]
     fn a_path_elsewhere_is_named() {
-        let error = locate(Path::new("/etc/passwd")).unwrap_err().to_string();
-        assert!(error.starts_with("/etc/passwd is not on a covefs drive"), "{error}");
+        let here = std::env::current_exe().unwrap();
+        let error = locate(&here).unwrap_err().to_string();
+        assert!(error.contains(" is not on a covefs drive; `covefs status`"), "{error}");
         let error = locate(Path::new("/nonexistent/a/b")).unwrap_err().to_string();
         assert!(error.contains("no such file"), "{error}");
     }

@@ -4,12 +4,12 @@
 use crate::fail;
 use crate::share::{Share, resolved};
 use crate::size::format_size;
+use crate::system::files;
 use anyhow::{Context, Result, bail};
 use covefs_cache::CACHE_FLOOR;
 use covefs_remote::ShareIdentity;
 use serde::Deserialize;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The default limit never exceeds this: a cache should not surprise its disk's owner.
@@ -78,10 +78,9 @@ pub(crate) fn check_apart(
 /// All and free bytes of the disk that a path lies on, or will lie on.
 pub(crate) fn disk_of(path: &Path) -> Result<(u64, u64)> {
     let there = path.ancestors().find(|upper| upper.exists()).unwrap_or(Path::new("/"));
-    let disk = rustix::fs::statvfs(there)
-        .map_err(io::Error::from)
+    let disk = covefs_cache::disk_space(there)
         .with_context(|| format!("ask how big the disk of {} is", there.display()))?;
-    Ok((disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize))
+    Ok((disk.total, disk.free))
 }
 
 /// The limit to mount with: what was asked for if the disk can have it, else what was chosen
@@ -141,7 +140,7 @@ pub(crate) fn make_cache_dir(dir: &Path) -> Result<bool> {
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            let made = files::make_private_dir(dir);
             made.map(|()| true).map_err(|error| refused(dir, &error))
         }
         Err(error) => Err(refused(dir, &error)),
@@ -223,6 +222,7 @@ mod tests {
         assert_ne!(dir.file_name(), other.file_name());
     }
 
+    #[cfg(unix)]
     #[test]
     fn paths_must_lie_apart() {
         let check = |share: &str, mountpoint: &str, cache: &str, log: &str| {
@@ -264,6 +264,7 @@ mod tests {
         assert!(error.contains("more than the disk of /c holds, 1.0 GiB"), "{error}");
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_directory_with_other_things_is_no_cache() {
         let dir = tempfile::tempdir().unwrap();

@@ -4,12 +4,12 @@ use crate::cli::MountArgs;
 use crate::config::{self, Layer, Settings};
 use crate::credentials;
 use crate::login;
-use crate::mountpoint;
 use crate::options;
 use crate::place;
 use crate::registry::Note;
 use crate::share::Share;
-use crate::user::User;
+use crate::system::user::{self, User};
+use crate::system::{files, mountpoint};
 use anyhow::Result;
 use covefs_cache::{Config, MinFree};
 use covefs_mount::MountOptions;
@@ -74,7 +74,7 @@ pub(crate) fn read(args: &MountArgs, user: &User) -> Result<Request> {
     let mut layers =
         vec![args.layer(), words.layer, Layer::of_environment(|name| std::env::var_os(name))];
     let named = args.config.clone().or_else(|| words.config.map(PathBuf::from));
-    for (path, required) in config::files(named.as_deref(), user.home.as_deref()) {
+    for (path, required) in config::files(named.as_deref(), user.config_files()) {
         layers.extend(config::read_file(&path, required, &names)?);
     }
     Ok(Request {
@@ -116,7 +116,7 @@ pub(crate) fn decide(
     let account = account(&share, file)?;
     let login = login(&share, file, typed)?.map(|login| (login, settings.smb_encrypt));
     let allow_other = settings.allow_other.unwrap_or(user.is_root());
-    mountpoint::check_fuse(user, allow_other)?;
+    mountpoint::check_driver(user, allow_other)?;
     let mountpoint = mountpoint::prepare(mountpoint, nonempty, &base, note)?;
     place::check_apart(share.local_path(), &mountpoint, &cache_dir, &log)?;
     let earlier = Note::read(&cache_dir).map(|note| note.limit_bytes);
@@ -136,7 +136,7 @@ pub(crate) fn decide(
         ..defaults
     };
     // The links of the way to the cache may change later; the cache stays where it is now.
-    let cache_dir = cache_dir.canonicalize().unwrap_or(cache_dir);
+    let cache_dir = files::canonical(&cache_dir).unwrap_or(cache_dir);
     let config = cache_config(&settings, user, &share, mountpoint, cache_dir, limit_bytes);
     Ok(Plan { share, account, login, config, mount, log, made_cache_dir, base })
 }
@@ -200,7 +200,7 @@ fn again(error: &anyhow::Error) -> anyhow::Error {
 
 /// The first part of the host's name, as far as a file name can hold it.
 fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = user::host_name();
     let fits = |symbol: &char| symbol.is_ascii_alphanumeric() || matches!(symbol, '-' | '_');
     let name: String = name.split('.').next().unwrap_or_default().chars().filter(fits).collect();
     if name.is_empty() { "site".into() } else { name.chars().take(64).collect() }
@@ -215,20 +215,19 @@ fn default_threads() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
-    use clap::Parser;
 
-    fn user() -> User {
-        User { uid: 1000, gid: 1000, home: None, state_home: None, sudo: None }
-    }
-
+    #[cfg(unix)]
     fn requested(line: &str) -> Result<Request> {
+        use crate::cli::{Cli, Command};
+        use clap::Parser;
+        let user = User { uid: 1000, gid: 1000, home: None, state_home: None, sudo: None };
         match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
-            Command::Mount(args) => read(&args, &user()),
+            Command::Mount(args) => read(&args, &user),
             _ => panic!("not a mount"),
         }
     }
 
+    #[cfg(unix)]
     #[test]
     fn the_fuse_form_takes_its_share_from_source() {
         let request = requested("covefs mount photos /m -o source=dir:/srv/photos,ro").unwrap();
@@ -239,6 +238,7 @@ mod tests {
         assert_eq!(request.source, "dir:/srv/photos");
     }
 
+    #[cfg(unix)]
     #[test]
     fn flags_are_stronger_than_words() {
         let line = "covefs mount dir:/s /m --cache-size 1G -o cache-size=2G,freshness=5s,watch=off";

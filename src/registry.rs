@@ -1,15 +1,15 @@
 //! Which cache directories there are, and what the last mount of each was told: so that `status`
 //! finds custom ones, a dead daemon's log, and edits that wait in a cache nobody mounted.
 //!
-//! The list is a directory of symlinks: adding one is atomic, needs no lock, and holds any name.
+//! The list is a directory with an entry for each: adding one is atomic and needs no lock.
 
 use crate::place::{fnv1a, is_cache};
+use crate::system::{daemon, files};
 use crate::text;
 use anyhow::{Context, Result};
+use covefs_mount::MountInfo;
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,36 +54,17 @@ impl Note {
 
     /// Whether the daemon that wrote it is still there.
     pub(crate) fn is_alive(&self) -> bool {
-        self.running && is_running(self.pid)
+        self.running && daemon::is_running(self.pid)
     }
-}
-
-/// Whether there is a process with this id that still does something: one that has ended and was
-/// not waited for yet holds no lock and no file.
-pub(crate) fn is_running(pid: u32) -> bool {
-    let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    let Some(number) = number else { return false };
-    // Not permitted to signal it: it is there, and somebody else's.
-    if let Err(rustix::io::Errno::SRCH) = rustix::process::test_kill_process(number) {
-        return false;
-    }
-    // `pid (name) state ...`, where the name may hold anything.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
-    !state.starts_with(['Z', 'X'])
 }
 
 /// Adds a cache directory to the list.
 pub(crate) fn remember(base: &Path, cache_dir: &Path) -> Result<()> {
     let list = base.join(LIST);
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&list)
-        .with_context(|| format!("make {}", list.display()))?;
+    files::make_private_dir(&list).with_context(|| format!("make {}", list.display()))?;
     forget_lost(&list);
-    let link = list.join(format!("{:016x}", fnv1a(cache_dir.as_os_str().as_bytes())));
-    match std::os::unix::fs::symlink(cache_dir, &link) {
+    let link = list.join(format!("{:016x}", fnv1a(&files::bytes(cache_dir.as_os_str()))));
+    match files::write_entry(&link, cache_dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(error).with_context(|| format!("write {}", link.display()))
         }
@@ -96,7 +77,7 @@ pub(crate) fn remember(base: &Path, cache_dir: &Path) -> Result<()> {
 fn forget_lost(list: &Path) {
     let entries = std::fs::read_dir(list).into_iter().flatten().flatten();
     for link in entries.map(|entry| entry.path()) {
-        let Ok(cache_dir) = std::fs::read_link(&link) else { continue };
+        let Ok(cache_dir) = files::read_entry(&link) else { continue };
         let made = std::fs::symlink_metadata(&link).and_then(|link| link.modified()).ok();
         let age = made.and_then(|made| made.elapsed().ok()).unwrap_or_default();
         if age > LOST_AFTER && !cache_dir.exists() && !cache_dir.parent().is_some_and(Path::exists)
@@ -114,7 +95,7 @@ pub(crate) fn known(base: &Path) -> Vec<PathBuf> {
         entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>()
     };
     let mut found = names(base);
-    found.extend(names(&base.join(LIST)).iter().filter_map(|link| std::fs::read_link(link).ok()));
+    found.extend(names(&base.join(LIST)).iter().filter_map(|link| files::read_entry(link).ok()));
     found.retain(|dir| is_cache(dir));
     found.sort();
     found.dedup();
@@ -128,6 +109,15 @@ pub(crate) fn of_mountpoint(base: &Path, mountpoint: &Path) -> Option<(PathBuf, 
     let mut notes: Vec<_> = notes.filter(|(_, note)| note.mountpoint == shown).collect();
     notes.sort_by_key(|(_, note)| (!note.is_alive(), !note.running));
     notes.into_iter().next()
+}
+
+/// The drives that are mounted, as notes of the caches say: for systems without a mount table.
+pub(crate) fn mounted(base: &Path) -> Vec<MountInfo> {
+    let notes = known(base).into_iter().filter_map(|dir| Note::read(&dir));
+    notes
+        .filter(Note::is_alive)
+        .map(|note| MountInfo::of_ours(note.mountpoint, note.share))
+        .collect()
 }
 
 /// The last thing that the last mount of a log says a person must look at.
@@ -182,6 +172,8 @@ mod tests {
         let (cache, found) = of_mountpoint(dir.path(), Path::new("/m")).unwrap();
         assert_eq!((cache, found.is_alive()), (dir.path().join("b"), true));
         assert!(of_mountpoint(dir.path(), Path::new("/o")).is_none());
+        let mounted = mounted(dir.path()).into_iter().map(|mount| mount.mountpoint);
+        assert_eq!(mounted.collect::<Vec<_>>(), [Path::new("/m"), Path::new("/n")]);
     }
 
     #[test]
@@ -197,19 +189,5 @@ mod tests {
         assert_eq!(last_error(&dir.path().join("gone")), None);
         std::fs::write(&log, format!("T ERROR a: old\nT INFO b: {MOUNTED}\n")).unwrap();
         assert_eq!(last_error(&log), None);
-    }
-
-    #[test]
-    fn a_process_is_running_until_it_ends() {
-        assert!(is_running(std::process::id()));
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        while is_running(child.id()) {
-            // Not waited for: it stays as a zombie, which counts as ended.
-            assert!(std::time::Instant::now() < deadline);
-            std::thread::yield_now();
-        }
-        child.wait().unwrap();
-        assert!(!is_running(0));
     }
 }

@@ -8,11 +8,11 @@
 //! ```
 
 use crate::fail;
+use crate::system::daemon;
 use crate::text::say;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
 /// The daemon's end.
@@ -21,6 +21,9 @@ pub(crate) enum Relay {
     Terminal,
     /// Standard output is the pipe.
     Pipe,
+    /// Of a service: it is told when the drive is usable, all else is in the log.
+    #[cfg(windows)]
+    Service(Box<dyn Fn()>),
 }
 
 impl Relay {
@@ -30,12 +33,17 @@ impl Relay {
             Relay::Terminal => eprintln!("covefs: {text}"),
             // Whether the parent still listens shows at `ready`.
             Relay::Pipe => drop(tell(&format!("note {}", text.replace('\n', " ")))),
+            #[cfg(windows)]
+            Relay::Service(_) => {}
         }
     }
 
     /// The mount failed; the error is the parent's to print.
     pub(crate) fn failed(&self, error: &anyhow::Error) {
         match self {
+            // The service says it to those who install it.
+            #[cfg(windows)]
+            Relay::Service(_) => {}
             Relay::Terminal => fail::report(error),
             Relay::Pipe => {
                 let line = fail::one_line(error);
@@ -47,15 +55,17 @@ impl Relay {
     /// The drive is usable. Lets go of the caller's terminal and directory. An error when the
     /// parent is gone: whoever interrupted it does not want the drive.
     pub(crate) fn ready(&self, text: &str) -> Result<()> {
-        if matches!(self, Relay::Terminal) {
-            return Ok(());
+        match self {
+            Relay::Terminal => return Ok(()),
+            #[cfg(windows)]
+            Relay::Service(ready) => {
+                ready();
+                return Ok(());
+            }
+            Relay::Pipe => {}
         }
         tell(&format!("ready {text}")).context("the command that started the mount is gone")?;
-        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-        rustix::stdio::dup2_stdout(&null)?;
-        rustix::stdio::dup2_stderr(&null)?;
-        std::env::set_current_dir("/")?;
-        Ok(())
+        daemon::let_go()
     }
 }
 
@@ -81,7 +91,9 @@ pub(crate) fn start_daemon(
     password: Option<String>,
 ) -> Result<u8> {
     let program = std::env::current_exe().context("find this program's file")?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    daemon::detach(&mut command);
+    let mut child = command
         .args(daemon_arguments(arguments, password.is_some()))
         .stdin(if password.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
@@ -143,11 +155,7 @@ fn how_it_ended(child: &mut Child) -> Result<String> {
         // What it could not say through the pipe, such as a failed allocation.
         let _ = stderr.read_to_string(&mut said);
     }
-    let how = match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "for an unknown reason".into(),
-    };
+    let how = daemon::how_it_ended(status);
     let last = said.trim().lines().last().unwrap_or_default().to_string();
     Ok(if last.is_empty() { how } else { format!("{how}: {last}") })
 }

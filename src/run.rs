@@ -9,7 +9,7 @@
 //! Killed at any point, the cache is as the journal says: the next mount goes on from there.
 
 use crate::cli::MountArgs;
-use crate::control::{self, SOCKET, Server};
+use crate::control::{self, Server};
 use crate::fail;
 use crate::log::{self, Log};
 use crate::mounts;
@@ -18,18 +18,16 @@ use crate::registry::{self, Note};
 use crate::relay::{self, Relay};
 use crate::remote;
 use crate::size::format_size;
-use crate::terminal;
-use crate::user::User;
+use crate::system::user::User;
+use crate::system::{channel, daemon, terminal, unmount};
 use anyhow::{Context, Result};
 use covefs_cache::Vfs;
-use covefs_mount::{Detach, Mounted, Unmounter};
+use covefs_mount::Mounted;
 use covefs_remote::smb::SmbRemote;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// After a lazy unmount programs may keep files open for ever; they are not waited for longer.
 const LINGER: Duration = Duration::from_secs(5);
@@ -41,7 +39,7 @@ pub(crate) fn mount(args: &MountArgs, arguments: &[OsString]) -> Result<u8> {
     let user = User::current();
     let mut request = plan::read(args, &user)?;
     if request.foreground {
-        keep_memory_together(arguments);
+        daemon::keep_memory_together(arguments);
     }
     if args.password_piped {
         request.typed = Some(terminal::read_line()?);
@@ -52,13 +50,12 @@ pub(crate) fn mount(args: &MountArgs, arguments: &[OsString]) -> Result<u8> {
         return relay::start_daemon(arguments, args.by_mount8, request.typed);
     }
     let relay = if args.relay {
-        // Away from the terminal: its Ctrl-C and its end are not the drive's.
-        rustix::process::setsid().context("start a session of its own")?;
+        daemon::leave_terminal()?;
         Relay::Pipe
     } else {
         Relay::Terminal
     };
-    match serve(request, args, &user, &relay) {
+    match serve(request, args, &user, &relay, Arc::new(Notify::new())) {
         Ok(()) => Ok(0),
         Err(error) => {
             relay.failed(&error);
@@ -67,30 +64,16 @@ pub(crate) fn mount(args: &MountArgs, arguments: &[OsString]) -> Result<u8> {
     }
 }
 
-/// glibc gives threads pools of memory of their own, and what one frees serves no other: a million known
-/// files took twice the memory (420 instead of 220 MB after two `find`). It reads the number of
-/// pools when a process starts, so this one starts anew, as the same process.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn keep_memory_together(arguments: &[OsString]) {
-    use std::os::unix::process::CommandExt;
-    const VARIABLE: &str = "MALLOC_ARENA_MAX";
-    if std::env::var_os(VARIABLE).is_some() {
-        return;
-    }
-    let (name, rest) = arguments.split_first().expect("a program has a name");
-    // Not /proc/self/exe: `ps` would show the process as "exe".
-    let error = std::env::current_exe().map(|program| {
-        std::process::Command::new(program).arg0(name).args(rest).env(VARIABLE, "2").exec()
-    });
-    tracing::debug!(?error, "more memory is used than need be");
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn keep_memory_together(_: &[OsString]) {}
-
-fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Result<()> {
+/// Mounts, and returns when the drive has ended: `end` is one way to ask for that.
+pub(crate) fn serve(
+    request: Request,
+    args: &MountArgs,
+    user: &User,
+    relay: &Relay,
+    end: Arc<Notify>,
+) -> Result<()> {
     let log = Log::new();
-    allow_open_files();
+    daemon::allow_open_files();
     log::start(&log, matches!(relay, Relay::Terminal))?;
     let mut note = |text: String| {
         tracing::info!("{text}");
@@ -113,7 +96,7 @@ fn serve(request: Request, args: &MountArgs, user: &User, relay: &Relay) -> Resu
                 return Err(error);
             }
         };
-        let outcome = live(&plan, &drive, &log, relay).await;
+        let outcome = live(&plan, &drive, &log, relay, end).await;
         if let Err(error) = &outcome {
             tracing::error!("{error:#}");
         }
@@ -143,29 +126,28 @@ async fn start(plan: &mut Plan, note: &mut dyn FnMut(String)) -> Result<Drive> {
     Ok(Drive { vfs: Vfs::start(plan.config.clone(), opened.share).await?, smb: opened.smb })
 }
 
-/// Each file that changed a moment ago is held open: the 1024 that many systems begin with are
-/// soon used up, and more are there for the asking.
-fn allow_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    // Where even that is refused, it goes on with what there is.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-}
-
 /// From the open cache to the unmount.
-async fn live(plan: &Plan, drive: &Drive, log: &Log, relay: &Relay) -> Result<()> {
+async fn live(
+    plan: &Plan,
+    drive: &Drive,
+    log: &Log,
+    relay: &Relay,
+    end: Arc<Notify>,
+) -> Result<()> {
     let vfs = &drive.vfs;
     let config = &plan.config;
     log.open(&plan.log)?;
     registry::remember(&plan.base, &config.cache_dir)?;
     note_of(plan).write(&config.cache_dir)?;
-    let mut signals = Signals::new()?;
+    let mut ends = daemon::Ends::new()?;
     let server = Arc::new(Server {
         vfs: vfs.clone(),
         cache_dir: config.cache_dir.clone(),
         log: plan.log.clone(),
         smb: drive.smb.clone(),
+        end: end.clone(),
     });
-    let control = tokio::spawn(control::serve(control::listen(&config.cache_dir)?, server));
+    let control = tokio::spawn(control::serve(channel::listen(&config.cache_dir)?, server));
     let mounted = {
         let vfs = vfs.clone();
         let options = plan.mount.clone();
@@ -199,19 +181,29 @@ async fn live(plan: &Plan, drive: &Drive, log: &Log, relay: &Relay) -> Result<()
     let signal = match &ready {
         Err(_) => Some("the start was given up"),
         Ok(()) => tokio::select! {
-            name = signals.next() => Some(name),
+            reason = ends.next() => Some(reason),
+            () = end.notified() => Some("covefs unmount"),
             _ = &mut ended => None,
         },
     };
     if let Some(reason) = signal {
         tracing::info!(reason, "unmounting");
-        unmount(unmounter).await;
+        end_mount(move || unmount::end(&unmounter)).await;
         // The session ends when the last open file is closed.
         let _ = tokio::time::timeout(LINGER, ended).await;
     }
     control.abort();
     let _ = control.await;
     ready
+}
+
+/// Runs what may wait for the kernel.
+async fn end_mount(end: impl FnOnce() -> std::io::Result<()> + Send + 'static) {
+    match tokio::task::spawn_blocking(end).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "unmount"),
+        Err(error) => tracing::error!(%error, "unmount"),
+    }
 }
 
 /// A thread waits for the kernel's side: it ends when somebody unmounts.
@@ -228,21 +220,6 @@ fn wait_for_end(mounted: Mounted) -> Result<oneshot::Receiver<()>> {
         })
         .context("start a thread")?;
     Ok(ended)
-}
-
-/// Unmounts for a signal: in good order if nobody is in the way, else lazily.
-async fn unmount(unmounter: Unmounter) {
-    let unmounted = tokio::task::spawn_blocking(move || {
-        unmounter.unmount(Detach::Unused).or_else(|error| {
-            tracing::warn!(%error, "the drive is in use; detaching it");
-            unmounter.unmount(Detach::Lazy)
-        })
-    });
-    match unmounted.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "unmount"),
-        Err(error) => tracing::error!(%error, "unmount"),
-    }
 }
 
 fn note_of(plan: &Plan) -> Note {
@@ -262,8 +239,7 @@ fn leave(plan: &Plan, in_order: bool) {
     let dir = &plan.config.cache_dir;
     match Note::read(dir) {
         Some(note) if note.pid == std::process::id() => {
-            // An old socket is replaced by the next mount.
-            let _ = std::fs::remove_file(dir.join(SOCKET));
+            channel::clear(dir);
             if let Err(error) = (Note { running: !in_order, ..note }).write(dir) {
                 tracing::warn!(%error, "note the end");
             }
@@ -276,31 +252,5 @@ fn leave(plan: &Plan, in_order: bool) {
     let still = mounts::at(&plan.config.mountpoint).ok().flatten();
     if still.is_some_and(|mount| mount.is_covefs()) {
         tracing::warn!("the drive is still in the mount table");
-    }
-}
-
-/// The signals that end a mount.
-struct Signals {
-    term: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals> {
-        let open = |kind| signal(kind).context("listen for signals");
-        Ok(Signals {
-            term: open(SignalKind::terminate())?,
-            interrupt: open(SignalKind::interrupt())?,
-            hangup: open(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hangup.recv() => "SIGHUP",
-        }
     }
 }

@@ -3,10 +3,10 @@
 use crate::azure::AzureShare;
 use crate::fail;
 use crate::smb::SmbShare;
+use crate::system::files;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 const SCHEMES: &str = "dir:/path (a directory of this machine, a mounted disk or an NFS export), \
@@ -29,7 +29,7 @@ impl Share {
     pub(crate) fn parse(text: &OsStr) -> Result<Share> {
         let shown = text.to_string_lossy();
         refuse_secrets(&shown)?;
-        let Some(path) = text.as_bytes().strip_prefix(b"dir:") else {
+        let Some(path) = text.as_encoded_bytes().strip_prefix(b"dir:") else {
             return match AzureShare::parse(&shown) {
                 Some(share) => Ok(Share::Azure(share?)),
                 None => match SmbShare::parse(&shown) {
@@ -41,7 +41,13 @@ impl Share {
         if path.is_empty() {
             return Err(fail::usage("dir: needs a path, like dir:/srv/share"));
         }
-        let path = std::path::absolute(OsStr::from_bytes(path)).context("find the share's path")?;
+        if cfg!(windows) {
+            return Err(fail::usage(
+                "a directory can be no share on Windows; there are azfiles://ACCOUNT/SHARE and \
+                 smb://HOST/SHARE",
+            ));
+        }
+        let path = std::path::absolute(files::name(path)).context("find the share's path")?;
         Ok(Share::Dir(resolved(&path)))
     }
 
@@ -59,7 +65,7 @@ impl Share {
     /// text.
     pub(crate) fn identity_bytes(&self) -> Vec<u8> {
         match self {
-            Share::Dir(path) => [b"dir:", path.as_os_str().as_bytes()].concat(),
+            Share::Dir(path) => [b"dir:", &*files::bytes(path.as_os_str())].concat(),
             Share::Azure(share) => share.canonical().into_bytes(),
             Share::Smb(share) => share.canonical().into_bytes(),
         }
@@ -161,7 +167,7 @@ pub(crate) fn resolved(path: &Path) -> PathBuf {
     let mut missing = Vec::new();
     let mut upper = path;
     loop {
-        if let Ok(found) = std::fs::canonicalize(upper) {
+        if let Ok(found) = files::canonical(upper) {
             return missing.iter().rev().fold(found, |path, name| path.join(name));
         }
         let (Some(name), Some(parent)) = (upper.file_name(), upper.parent()) else {
@@ -183,6 +189,7 @@ mod tests {
         (fail::exit_code(&error), fail::one_line(&error))
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_directory_is_one_share_however_it_is_written() {
         let dir = tempfile::tempdir().unwrap();
@@ -201,6 +208,7 @@ mod tests {
         });
     }
 
+    #[cfg(unix)]
     #[test]
     fn relative_paths_are_resolved() {
         let here = std::env::current_dir().unwrap().canonicalize().unwrap();
@@ -259,11 +267,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_a_share_or_an_error(rest: String, bytes in vec(any::<u8>(), 0..40)) {
-            use std::os::unix::ffi::OsStrExt;
             for scheme in ["", "dir:", "smb://", "//", "\\\\", "azfiles://", "https://"] {
                 let text = [scheme.as_bytes(), rest.as_bytes()].concat();
                 for text in [&text[..], &bytes] {
-                    if let Ok(share) = Share::parse(OsStr::from_bytes(text)) {
+                    if let Ok(share) = Share::parse(&files::name(text)) {
                         let _ = (share.canonical(), share.short_name(), share.identity_bytes());
                     }
                 }

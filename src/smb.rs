@@ -3,7 +3,7 @@
 use crate::fail;
 use crate::login;
 use crate::place;
-use crate::terminal;
+use crate::system::terminal;
 use crate::text::say;
 use anyhow::{Result, bail};
 use covefs_cache::{Config, StartError};

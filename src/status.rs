@@ -6,8 +6,9 @@ use crate::fail;
 use crate::mounts;
 use crate::registry::{self, Note};
 use crate::size::{format_age, format_size};
+use crate::system::table;
+use crate::system::user::User;
 use crate::text::{count, escaped, print};
-use crate::user::User;
 use anyhow::{Result, bail};
 use covefs_cache::{CacheSummary, ConnectionStatus, Status};
 use serde_json::{Value, json};
@@ -64,14 +65,16 @@ fn list(all: bool, json: bool) -> Result<String> {
         return Ok(format!("{:#}\n", Value::from(list)));
     }
     if list.is_empty() {
-        return Ok("no drive is mounted; mount one: covefs mount dir:/path /mountpoint\n".into());
+        let example =
+            if cfg!(windows) { "azfiles://ACCOUNT/SHARE X:" } else { "dir:/path /mountpoint" };
+        return Ok(format!("no drive is mounted; mount one: covefs mount {example}\n"));
     }
     Ok(list.iter().map(as_text).collect::<Vec<_>>().join("\n"))
 }
 
 fn look_at(mountpoint: &Path) -> Result<Shown> {
     let shown = mountpoint.display();
-    Ok(match client::find(mountpoint) {
+    Ok(match table::find(mountpoint) {
         Found::Live(drive) | Found::Silent(Some(drive)) => match ask(&drive) {
             Ok(status) => Shown::Live { status, cache_dir: drive.cache_dir },
             Err(error) => {

@@ -4,6 +4,7 @@
 //! `docs/SEMANTICS.md` shows the same lines. Each is tried in three ways: the drive learns of the other
 //! change only when it uploads its own, or sees it in a listing before, or is killed and started in
 //! between.
+#![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
 #[path = "../cache/tests/harness/mod.rs"]

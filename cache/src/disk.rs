@@ -33,7 +33,7 @@ mod tests;
 use crate::ranges::RangeSet;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -129,7 +129,8 @@ impl Readable {
 pub enum Held {
     /// Nobody.
     Nobody,
-    /// Programs that can only read it.
+    /// Programs that can only read it. Only Linux tells.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     Readers,
     /// Somebody who may write to it.
     Writers,
@@ -153,6 +154,11 @@ pub struct Listed {
     pub len: u64,
     /// Bytes the disk keeps for it.
     pub allocated: u64,
+}
+
+/// Of the disk that a directory lies on.
+pub fn space(dir: &Path) -> io::Result<DiskSpace> {
+    system::space(dir)
 }
 
 /// Size of a disk, in bytes.

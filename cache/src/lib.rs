@@ -62,7 +62,7 @@ mod tests;
 pub use attr::*;
 pub use config::{Config, MinFree};
 pub use covefs_remote::{Kind, Timestamp};
-pub use disk::Readable;
+pub use disk::{DiskSpace, Readable, space as disk_space};
 pub use error::{Error, ErrorKind, Result};
 pub use journal::ConflictRecord;
 pub use lend::Lent;

@@ -11,6 +11,8 @@ if [ "${1:-}" = --run ]; then
   target=${CARGO_TARGET_DIR:-$PWD/target}
   export WINEPREFIX=${WINEPREFIX:-$target/wine-home} WINEDEBUG=${WINEDEBUG:--all}
   cp -n "${WINE_DLLS:-$target/wine-dlls}"/*.dll "$(dirname "$1")/"
+  # The command is above its tests, and is run as on a machine without WinFsp.
+  cp -n "${WINE_DLLS:-$target/wine-dlls}/bcryptprimitives.dll" "$(dirname "$1")/../"
   exec wine "$@"
 fi
 packages="wine wine64"
@@ -22,6 +24,11 @@ mkdir -p "$dlls"
 cargo fetch -q
 winfsp=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/winfsp-sys-*/winfsp | tail -n 1)
 cp "$winfsp/bin/winfsp-x64.dll" "$dlls/"
+# As on Windows, it is loaded when it is first called.
+x86_64-w64-mingw32-objdump -p "$dlls/winfsp-x64.dll" |
+  awk 'BEGIN { print "LIBRARY winfsp-x64.dll\nEXPORTS" } /Name Pointer\] Table/ { on = 1; next } NF == 0 { on = 0 } on { print $NF }' \
+  >"$dlls/winfsp.def"
+x86_64-w64-mingw32-dlltool -d "$dlls/winfsp.def" -y "$dlls/libwinfsp-late.a"
 export WINFSP_ROOT=$winfsp WINE_DLLS=$dlls WINEPREFIX=${WINEPREFIX:-$target/wine-home}
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER="$here/wine-test.sh --run"

@@ -13,4 +13,6 @@ skip+=(--skip disk::tests::reserved_blocks_are_allocated_holes)
 # Wine refuses sled's lock once more after another handle gave it up; why was not found out.
 skip+=(--skip index::tests::a_lock_that_soon_goes_is_waited_for)
 "$here/wine-test.sh" -p covefs-cache -p covefs-mount --lib -- "${skip[@]}" || result=1
+# The command, without WinFsp's driver.
+"$here/wine-test.sh" -p covefs --bin covefs --test windows --no-fail-fast || result=1
 exit "$result"

@@ -43,4 +43,6 @@ pub use options::{MountOptions, filter_options};
 #[cfg(unix)]
 pub use session::{Mounted, Unmounter, mount};
 #[cfg(windows)]
-pub use winfsp::{MountError, Mounted, Unmounter, mount};
+pub use winfsp::{
+    MountError, Mounted, Unmounter, check_installed, mount, name_on_share, owner_only,
+};

@@ -26,21 +26,30 @@ pub struct MountInfo {
     pub device: Option<Device>,
 }
 
+/// The type of ours in the mount table.
+const OURS: &str = "fuse.covefs";
+
 impl MountInfo {
+    /// One of ours, where there is no table that has it.
+    pub fn of_ours(mountpoint: impl Into<PathBuf>, source: impl Into<String>) -> Self {
+        let (mountpoint, source) = (mountpoint.into(), source.into());
+        MountInfo { mountpoint, fstype: OURS.into(), source, options: Vec::new(), device: None }
+    }
+
     /// Whether it is a mount of ours, of this or another process, alive or dead.
     pub fn is_covefs(&self) -> bool {
-        self.fstype == "fuse.covefs"
+        self.fstype == OURS
     }
 }
 
 /// The lines of `/proc/self/mountinfo`, in order; ones that make no sense are left out.
-#[cfg(unix)]
+#[cfg(all(unix, any(target_os = "linux", test)))]
 pub(crate) fn parse_mountinfo(table: &[u8]) -> Vec<MountInfo> {
     table.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
 
 /// `36 35 98:0 /root /mountpoint rw,noatime master:1 - ext4 /dev/source rw,errors=continue`
-#[cfg(unix)]
+#[cfg(all(unix, any(target_os = "linux", test)))]
 fn parse_line(line: &[u8]) -> Option<MountInfo> {
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
@@ -61,19 +70,19 @@ fn parse_line(line: &[u8]) -> Option<MountInfo> {
     Some(MountInfo { mountpoint, fstype, source, options, device })
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, any(target_os = "linux", test)))]
 fn parse_device(field: &[u8]) -> Option<Device> {
     let (major, minor) = std::str::from_utf8(field).ok()?.split_once(':')?;
     Some(Device { major: major.parse().ok()?, minor: minor.parse().ok()? })
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, any(target_os = "linux", test)))]
 fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(&unescape(field)).into_owned()
 }
 
 /// Blank, tab, newline, backslash and # stand there as a backslash and three octal digits.
-#[cfg(unix)]
+#[cfg(all(unix, any(target_os = "linux", test)))]
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;

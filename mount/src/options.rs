@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How a share is mounted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MountOptions {
-    /// An existing directory.
+    /// An existing directory; on Windows `X:`, a directory that does not exist yet, or `\\covefs\NAME`.
     pub mountpoint: PathBuf,
     /// Its name in the mount table. No secrets: everybody can read it.
     pub source: String,
@@ -43,6 +43,9 @@ impl MountOptions {
 const KNOWN: [&str; 11] = [
     "ro", "rw", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "dirsync", "sync", "async",
 ];
+
+/// On Windows: a disk like any other, which is indexed and whose pictures are drawn.
+pub(crate) const FIXED_DISK: &str = "fixed-disk";
 
 /// Said by mount(8), fstab and habit, and nothing to do: the default, meant for others, or (dev)
 /// never granted.
@@ -83,7 +86,7 @@ pub fn filter_options(options: &[String]) -> (Vec<String>, Vec<String>) {
     let mut known: Vec<String> = Vec::new();
     let mut unknown = Vec::new();
     for option in options.iter().flat_map(|several| several.split(',')).map(str::trim) {
-        if KNOWN.contains(&option) {
+        if KNOWN.contains(&option) || (cfg!(windows) && option == FIXED_DISK) {
             let contrary = contrary(option);
             known.retain(|earlier| earlier != option && Some(earlier.as_str()) != contrary);
             known.push(option.to_owned());

@@ -27,7 +27,11 @@ mod told;
 mod volume;
 
 #[cfg(windows)]
-pub use host::{MountError, Mounted, Unmounter, mount};
+pub use host::{MountError, Mounted, Unmounter, check_installed, mount};
+#[cfg(windows)]
+pub use path::name_on_share;
+#[cfg(windows)]
+pub use security::owner_only;
 
 use crate::ntstatus::Status;
 

@@ -13,7 +13,9 @@ use futures_util::{FutureExt, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
 use suite::path;
-use suite::watching::{at, told};
+use suite::watching::at;
+#[cfg(unix)]
+use suite::watching::told;
 
 async fn stream(share: &dyn Remote) -> ChangeStream {
     share.watch().await.unwrap().expect("it tells")

@@ -8,13 +8,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The files to read, strongest first. The one the user named must be there; the others may.
-pub(crate) fn files(named: Option<&Path>, home: Option<&Path>) -> Vec<(PathBuf, bool)> {
-    let mut files = Vec::new();
-    files.extend(named.map(|path| (path.to_path_buf(), true)));
-    files.extend(home.map(|home| (home.join(".config/covefs.toml"), false)));
-    files.push(("/etc/covefs.toml".into(), false));
-    files
+/// The files to read, strongest first. The one the user named must be there; the usual ones may.
+pub(crate) fn files(named: Option<&Path>, usual: Vec<PathBuf>) -> Vec<(PathBuf, bool)> {
+    let named = named.map(|path| (path.to_path_buf(), true));
+    named.into_iter().chain(usual.into_iter().map(|path| (path, false))).collect()
 }
 
 /// Reads one file: the section of this share first, then what holds for all. `share` is every
@@ -158,8 +155,8 @@ mod tests {
         let gone = Path::new("/nonexistent/covefs.toml");
         assert_eq!(read_file(gone, false, &[]).unwrap(), Vec::new());
         assert_eq!(fail::exit_code(&read_file(gone, true, &[]).unwrap_err()), 2);
-        let files = files(Some(Path::new("mine.toml")), Some(Path::new("/home/me")));
-        let names: Vec<_> = files.iter().map(|(path, _)| path.to_str().unwrap()).collect();
-        assert_eq!(names, ["mine.toml", "/home/me/.config/covefs.toml", "/etc/covefs.toml"]);
+        let files = files(Some(Path::new("mine.toml")), vec!["/etc/covefs.toml".into()]);
+        let expected = [("mine.toml".into(), true), ("/etc/covefs.toml".into(), false)];
+        assert_eq!(files, expected);
     }
 }

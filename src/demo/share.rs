@@ -1,5 +1,6 @@
 //! The share of the demo, and the hand that others have on it: a directory of this machine, or an
-//! Azure share of a server in this very process, reached over TLS. The server is the one that the
+//! Azure share of a server in this very process, reached over TLS; on Windows without, where only
+//! certificates in the system's own store are trusted. The server is the one that the
 //! tests use; it keeps all in memory and ends with the demo.
 
 use super::sample::{self, Comparison, Sample};
@@ -16,7 +17,7 @@ pub(super) enum Share {
     /// A directory.
     Dir(PathBuf),
     /// A share of this server, whose certificate lies in the file.
-    Azure { server: Box<Emulator>, authority: PathBuf },
+    Azure { server: Box<Emulator>, authority: Option<PathBuf> },
 }
 
 impl Share {
@@ -28,12 +29,17 @@ impl Share {
 
     /// A share of a server that begins now; what it needs on the disk goes below `root`.
     pub(super) fn azure(root: &Path) -> Result<Share> {
-        let config = Config { tls: true, ..Config::default() };
+        let config = Config { tls: cfg!(unix), ..Config::default() };
         let server = Emulator::start(config).context("start the server")?;
         server.create_share(NAME);
-        let authority = root.join("server.pem");
-        let pem = server.authority_pem().context("the server has no certificate")?;
-        fs::write(&authority, pem).with_context(|| format!("write {}", authority.display()))?;
+        let file = root.join("server.pem");
+        let authority = match server.authority_pem() {
+            Some(pem) => {
+                fs::write(&file, pem).with_context(|| format!("write {}", file.display()))?;
+                Some(file)
+            }
+            None => None,
+        };
         Ok(Share::Azure { server: Box::new(server), authority })
     }
 
@@ -57,10 +63,11 @@ impl Share {
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
         match self {
             Share::Dir(_) => Vec::new(),
-            Share::Azure { server, authority } => vec![
-                ("AZURE_STORAGE_CONNECTION_STRING", server.connection_string()),
-                ("SSL_CERT_FILE", authority.display().to_string()),
-            ],
+            Share::Azure { server, authority } => {
+                let login = ("AZURE_STORAGE_CONNECTION_STRING", server.connection_string());
+                let trusted = authority.iter().map(|file| file.display().to_string());
+                [login].into_iter().chain(trusted.map(|file| ("SSL_CERT_FILE", file))).collect()
+            }
         }
     }
 
@@ -78,7 +85,8 @@ impl Share {
                 match path.is_dir() {
                     true => dirs.push(path),
                     false => {
-                        let name = path.strip_prefix(scratch)?.to_string_lossy().into_owned();
+                        let name = path.strip_prefix(scratch)?.to_string_lossy();
+                        let name = name.replace(std::path::MAIN_SEPARATOR, "/");
                         server.write(NAME, &name, &fs::read(&path)?);
                     }
                 }

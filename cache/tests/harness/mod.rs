@@ -378,19 +378,25 @@ fn end(running: Running) {
 }
 
 fn allocated_below(dir: &std::path::Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     let mut sum = 0;
     for entry in entries.flatten() {
         // A file may go while it is counted.
         let Ok(metadata) = entry.metadata() else { continue };
-        sum += if metadata.is_dir() {
-            allocated_below(&entry.path())
-        } else {
-            metadata.blocks() * 512
-        };
+        sum +=
+            if metadata.is_dir() { allocated_below(&entry.path()) } else { allocated(&metadata) };
     }
     sum
+}
+
+#[cfg(unix)]
+fn allocated(metadata: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
+}
+
+#[cfg(windows)]
+fn allocated(metadata: &std::fs::Metadata) -> u64 {
+    metadata.len()
 }
 
 /// Runs an operation to its end, as the mount does: here, then from threads that may block.

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::io::{Read, Seek, SeekFrom, Write};
 
 /// Changes one bit of a data file of this length, as a bad disk does.
 fn rot(rig: &Rig, len: usize, at: u64) {
@@ -13,10 +13,13 @@ fn rot(rig: &Rig, len: usize, at: u64) {
             if entry.metadata().unwrap().is_dir() {
                 dirs.push(entry.path());
             } else if entry.metadata().unwrap().len() == len as u64 {
-                let file = fs::File::options().read(true).write(true).open(entry.path()).unwrap();
+                let mut file =
+                    fs::File::options().read(true).write(true).open(entry.path()).unwrap();
                 let mut byte = [0];
-                file.read_exact_at(&mut byte, at).unwrap();
-                file.write_all_at(&[byte[0] ^ 4], at).unwrap();
+                file.seek(SeekFrom::Start(at)).unwrap();
+                file.read_exact(&mut byte).unwrap();
+                file.seek(SeekFrom::Start(at)).unwrap();
+                file.write_all(&[byte[0] ^ 4]).unwrap();
                 return;
             }
         }

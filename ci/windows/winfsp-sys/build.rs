@@ -6,8 +6,10 @@ fn main() {
     let root = env::var("WINFSP_ROOT").expect("WINFSP_ROOT: the folder holding inc/ and lib/");
     let root = PathBuf::from(root);
     println!("cargo:rerun-if-env-changed=WINFSP_ROOT");
-    println!("cargo:rustc-link-search={}", root.join("lib").display());
-    println!("cargo:rustc-link-lib=dylib=winfsp-x64");
+    let late = env::var("WINE_DLLS").expect("WINE_DLLS: the folder holding libwinfsp-late.a");
+    println!("cargo:rustc-link-search={late}");
+    println!("cargo:rustc-link-lib=dylib=winfsp-late");
+    println!("cargo:rustc-link-lib=dylib=delayimp");
     let headers = ["winfsp/winfsp.h", "winfsp/fsctl.h", "winfsp/launch.h"];
     let text: String = headers.iter().map(|name| format!("#include <{name}>\n")).collect();
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));

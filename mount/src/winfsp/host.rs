@@ -6,7 +6,7 @@ use super::security::Descriptor;
 use super::told::Told;
 use super::volume::{Settings, Volume};
 use crate::limits::WINDOWS_THREADS;
-use crate::options::MountOptions;
+use crate::options::{FIXED_DISK, MountOptions};
 use covefs_cache::{Owner, Vfs};
 use std::fmt;
 use std::io;
@@ -70,6 +70,11 @@ pub struct Unmounter {
     end: Sender<()>,
 }
 
+/// Whether a drive could be mounted, as far as that can be told before.
+pub fn check_installed() -> Result<(), MountError> {
+    if install::load() { Ok(()) } else { Err(MountError::NoWinFsp) }
+}
+
 /// Mounts `vfs`. The drive answers when this returns. Waits run on `runtime`, which must outlive the
 /// mount.
 pub fn mount(
@@ -77,9 +82,7 @@ pub fn mount(
     runtime: Handle,
     options: &MountOptions,
 ) -> Result<Mounted, MountError> {
-    if !install::load() {
-        return Err(MountError::NoWinFsp);
-    }
+    check_installed()?;
     let (end, ended) = channel();
     let context = context(vfs, runtime, options, end.clone()).map_err(MountError::Other)?;
     let parameters = FileSystemParams {
@@ -94,7 +97,10 @@ pub fn mount(
     let place = |error: windows::core::Error| {
         MountError::Place(options.mountpoint.clone(), error.message())
     };
-    host.mount(options.mountpoint.as_os_str()).map_err(place)?;
+    // A network name is there by the prefix alone.
+    if network_name(options).is_none() {
+        host.mount(options.mountpoint.as_os_str()).map_err(place)?;
+    }
     host.start_with_threads(WINDOWS_THREADS).map_err(failed)?;
     let mountpoint = options.mountpoint.clone();
     tracing::info!(mountpoint = %mountpoint.display(), "mounted");
@@ -122,7 +128,7 @@ pub(super) fn context(
 
 /// A disk like any other: Windows indexes it and draws thumbnails.
 fn is_fixed(options: &MountOptions) -> bool {
-    options.extra.iter().any(|option| option == "fixed-disk")
+    options.extra.iter().any(|option| option == FIXED_DISK)
 }
 
 fn parameters(options: &MountOptions) -> VolumeParams {
@@ -142,10 +148,20 @@ fn parameters(options: &MountOptions) -> VolumeParams {
         .post_cleanup_when_modified_only(false);
     // A directory can be no network drive.
     let is_letter = options.mountpoint.as_os_str().len() == 2;
-    if is_letter && !is_fixed(options) {
+    if let Some(name) = network_name(options) {
+        parameters.prefix(name);
+    } else if is_letter && !is_fixed(options) {
         parameters.prefix(format!("\\covefs\\{}", share_name(&options.source)));
     }
     parameters
+}
+
+/// `\\covefs\NAME`, with one backslash in front as WinFsp has it; `None` where the mountpoint is a
+/// letter or a directory.
+fn network_name(options: &MountOptions) -> Option<String> {
+    let text = options.mountpoint.to_string_lossy();
+    let name = text.strip_prefix(r"\\").filter(|rest| !rest.starts_with(['?', '.']))?;
+    Some(format!(r"\{}", name.trim_end_matches('\\')))
 }
 
 /// The last part of `\\covefs\NAME`: of letters that any share name may have.

@@ -95,6 +95,14 @@ pub(super) fn name(units: &[u16]) -> Answer<Name> {
     Ok(Name { plain, as_is: mapped.then_some(as_is) })
 }
 
+/// The likeliest name on the share of what a person calls so; `None` where no name is like this.
+#[cfg(windows)]
+pub fn name_on_share(said: &std::ffi::OsStr) -> Option<Vec<u8>> {
+    use std::os::windows::ffi::OsStrExt;
+    let units: Vec<u16> = said.encode_wide().collect();
+    name(&units).ok().map(|name| name.plain)
+}
+
 /// A name of the share as programs see it.
 pub(super) fn units(name: &[u8]) -> Vec<u16> {
     let mut units = Vec::with_capacity(name.len());

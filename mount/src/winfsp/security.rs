@@ -21,25 +21,36 @@ impl Descriptor {
         let user = user_sid()?;
         let others = if allow_other { "(A;;FA;;;WD)" } else { "" };
         let text = format!("O:{user}G:{user}D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;{user}){others}");
-        let mut found = PSECURITY_DESCRIPTOR::default();
-        let mut len = 0;
-        // SAFETY: both results live over the call; what it allocates is copied, then freed once.
-        unsafe {
-            ConvertStringSecurityDescriptorToSecurityDescriptorW(
-                &HSTRING::from(text),
-                SDDL_REVISION_1,
-                &raw mut found,
-                Some(&raw mut len),
-            )?;
-            let bytes = std::slice::from_raw_parts(found.0.cast::<u8>(), len as usize).to_vec();
-            LocalFree(Some(HLOCAL(found.0)));
-            Ok(Descriptor(bytes))
-        }
+        from_text(text).map(Descriptor)
     }
 
     /// Its bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// A self-relative security descriptor, by its bytes: full access for the user of this process, the system
+/// and administrators, and nobody else; also to what is made in a directory that has it.
+pub fn owner_only() -> io::Result<Vec<u8>> {
+    let user = user_sid()?;
+    from_text(format!("D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;{user})"))
+}
+
+fn from_text(text: String) -> io::Result<Vec<u8>> {
+    let mut found = PSECURITY_DESCRIPTOR::default();
+    let mut len = 0;
+    // SAFETY: both results live over the call; what it allocates is copied, then freed once.
+    unsafe {
+        ConvertStringSecurityDescriptorToSecurityDescriptorW(
+            &HSTRING::from(text),
+            SDDL_REVISION_1,
+            &raw mut found,
+            Some(&raw mut len),
+        )?;
+        let bytes = std::slice::from_raw_parts(found.0.cast::<u8>(), len as usize).to_vec();
+        LocalFree(Some(HLOCAL(found.0)));
+        Ok(bytes)
     }
 }
 

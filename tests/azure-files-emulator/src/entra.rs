@@ -129,6 +129,7 @@ fn give_machine_token(server: &Server, call: &Call) -> Reply {
 }
 
 /// A program in place of `az`, which says one token whatever it is asked for.
+#[cfg(unix)]
 pub fn az_script(token: &str, expires: Ticks) -> String {
     let iso = expires.iso();
     let local = format!("{} {}.000000", &iso[..10], &iso[11..19]);

@@ -3,6 +3,7 @@
 use crate::auth::{sas, token};
 use crate::content::Content;
 use crate::crypto;
+#[cfg(unix)]
 use crate::entra;
 use crate::error::Result;
 use crate::faults::Faults;

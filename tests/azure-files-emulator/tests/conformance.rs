@@ -1,6 +1,7 @@
 //! Microsoft's own client library drives the server through every area of the protocol, over
 //! HTTP and over TLS. Each area is a case of `conformance/*.py`, named here, too, so that none
 //! can be lost.
+#![cfg(unix)]
 
 use azure_files_emulator::{Config, Emulator, TENANT};
 use std::collections::BTreeSet;

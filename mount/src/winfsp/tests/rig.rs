@@ -285,6 +285,7 @@ pub trait Calls {
     }
 }
 
+#[cfg(not(windows))]
 pub fn wide(text: &str) -> Vec<u16> {
     text.encode_utf16().collect()
 }

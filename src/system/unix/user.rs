@@ -45,6 +45,12 @@ impl User {
         }
     }
 
+    /// The configuration files that need not be named, strongest first.
+    pub(crate) fn config_files(&self) -> Vec<PathBuf> {
+        let own = self.home.as_ref().map(|home| home.join(".config/covefs.toml"));
+        own.into_iter().chain(["/etc/covefs.toml".into()]).collect()
+    }
+
     /// Where caches are kept by default. Never below a cache directory of the system's: those
     /// are emptied by cleaners, and this holds the only copy of edits not uploaded yet.
     pub(crate) fn state_base(&self) -> Result<PathBuf> {
@@ -59,6 +65,11 @@ impl User {
             None => bail!("no place for the cache: HOME is not set; set it, or give --cache-dir"),
         }
     }
+}
+
+/// The name of this machine.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// A relative path in these variables is to be ignored (XDG base directories).
@@ -85,6 +96,12 @@ mod tests {
         me.state_home = None;
         me.home = None;
         assert!(me.state_base().unwrap_err().to_string().contains("--cache-dir"));
+    }
+
+    #[test]
+    fn ones_own_settings_come_first() {
+        let files = user(1000).config_files();
+        assert_eq!(files, ["/home/me/.config/covefs.toml", "/etc/covefs.toml"].map(PathBuf::from));
     }
 
     #[test]

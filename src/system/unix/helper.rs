@@ -7,9 +7,20 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// The command line to run; `None`: nothing is to be done.
+pub(crate) fn command_line(arguments: Vec<OsString>) -> Result<Option<Vec<OsString>>> {
+    if !arguments.first().is_some_and(|name| is_helper(name)) {
+        return Ok(Some(arguments));
+    }
+    match translate(&arguments[1..])? {
+        Translated::Mount(line) => Ok(Some(line)),
+        Translated::Nothing => Ok(None),
+    }
+}
+
 /// What mount(8) asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Translated {
+enum Translated {
     /// Run this command line instead.
     Mount(Vec<OsString>),
     /// `-f`: only pretend.
@@ -17,13 +28,13 @@ pub(crate) enum Translated {
 }
 
 /// Whether this is the name that mount(8) calls its helpers by.
-pub(crate) fn is_helper(argv0: &OsStr) -> bool {
+fn is_helper(argv0: &OsStr) -> bool {
     let name = Path::new(argv0).file_name().unwrap_or_default();
     name == "mount.covefs" || name == "mount.fuse.covefs"
 }
 
 /// `SHARE MNT [-sfnvw] [-r] [-N ns] [-t type] [-o options]` in any order.
-pub(crate) fn translate(arguments: &[OsString]) -> Result<Translated> {
+fn translate(arguments: &[OsString]) -> Result<Translated> {
     let mut words: Vec<&OsString> = Vec::new();
     let mut out: Vec<OsString> = vec!["covefs".into(), "mount".into(), "--by-mount8".into()];
     let mut fake = false;

@@ -3,7 +3,7 @@
 use crate::mounts;
 use crate::registry;
 use crate::share::resolved;
-use crate::user::User;
+use crate::system::user::User;
 use anyhow::{Context, Result, bail};
 use covefs_mount::Detach;
 use std::io;
@@ -55,6 +55,16 @@ pub(crate) fn prepare(
     Ok(path)
 }
 
+/// Makes what a mountpoint needs.
+pub(crate) fn make(mountpoint: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(mountpoint)
+}
+
+/// The path of a mountpoint that somebody names, as the mount table has it.
+pub(crate) fn named(mountpoint: &Path) -> Result<PathBuf> {
+    Ok(resolved(&std::path::absolute(mountpoint)?))
+}
+
 /// Whether the error says that the mount's daemon is gone, or went while it was asked.
 pub(crate) fn is_dead(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -101,7 +111,10 @@ fn check_empty(path: &Path) -> Result<()> {
 }
 
 /// Refuses early, and in words, where the kernel or fusermount3 would only say EPERM.
-pub(crate) fn check_fuse(user: &User, allow_other: bool) -> Result<()> {
+pub(crate) fn check_driver(user: &User, allow_other: bool) -> Result<()> {
+    if cfg!(target_vendor = "apple") {
+        return check_macfuse(Path::new("/Library/Filesystems/macfuse.fs"));
+    }
     check_device(Path::new("/dev/fuse"))?;
     if user.is_root() {
         return Ok(());
@@ -115,6 +128,16 @@ pub(crate) fn check_fuse(user: &User, allow_other: bool) -> Result<()> {
         check_conf(&std::fs::read_to_string("/etc/fuse.conf").unwrap_or_default())?;
     }
     Ok(())
+}
+
+fn check_macfuse(installed: &Path) -> Result<()> {
+    if installed.exists() {
+        return Ok(());
+    }
+    bail!(
+        "macFUSE is missing: install it from https://macfuse.github.io (brew install --cask macfuse), \
+         then mount again"
+    )
 }
 
 fn check_device(device: &Path) -> Result<()> {
@@ -169,6 +192,13 @@ mod tests {
     fn a_missing_device_says_how_to_get_it() {
         let error = check_device(Path::new("/nonexistent/fuse")).unwrap_err().to_string();
         assert!(error.contains("modprobe fuse") && error.contains("apt install"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_macfuse_says_where_it_is() {
+        let error = check_macfuse(Path::new("/nonexistent")).unwrap_err().to_string();
+        assert!(error.contains("https://macfuse.github.io"), "{error}");
+        check_macfuse(Path::new("/")).unwrap();
     }
 
     #[test]
