@@ -109,7 +109,7 @@ impl Vfs {
             let edited = content.touched;
             let range = extent_range(key.1);
             let nothing = content.evictable(&range).is_empty();
-            let stays = edited && !edited_too || !file.is_ours_alone(&mut content);
+            let stays = !nothing && (edited && !edited_too || !file.is_ours_alone(&mut content));
             drop(content);
             if nothing || stays {
                 // Dirty or in use: it comes back. Gone already: nothing to do.

@@ -271,7 +271,9 @@ impl Vfs {
         for file in &listed {
             let name = file.path.rsplit('/').next().unwrap_or_default();
             let id = u64::from_str_radix(name, 16).ok();
-            let ours = id.is_none_or(|id| claimed.contains(&id) || id >> 40 >= self.site.start);
+            let ours = id.is_none_or(|id| {
+                claimed.contains(&id) || id >> limits::NUMBER_BITS >= self.site.start
+            });
             let disowned = id.filter(|_| !ours).and_then(|id| {
                 // Held while it is removed: nobody opens it, or makes it dirty, meanwhile.
                 let loaded = self.files.lock();
