@@ -53,13 +53,25 @@ impl Vfs {
         report: &mut CheckReport,
     ) -> Result<()> {
         let ranges = rotten.iter().cloned().collect();
-        self.on_disk(move |vfs| vfs.drop_extents(id, &ranges)).await??;
+        let all = rotten.to_vec();
+        let kept = self.on_disk(move |vfs| {
+            vfs.drop_extents(id, &ranges)?;
+            let file = vfs.load(id)?;
+            let kept = still_here(&file, all);
+            vfs.unload_if_idle(&file);
+            Ok::<_, Error>(kept)
+        });
+        let kept = kept.await??;
         // What the kernel read of it may be as rotten.
         self.notify(Notice::Inode(ino));
         let shown = self.tree().path(ino)?.unwrap_or_default().to_string();
         for range in rotten {
-            let problem = format!("{shown}: the block at {} is not what was stored", range.start);
-            tracing::error!("{problem}; it is fetched again");
+            let mut problem =
+                format!("{shown}: the block at {} is not what was stored", range.start);
+            if kept.contains(range) {
+                problem += "; it stays as long as a program has the file open or mapped: end that, and check again";
+            }
+            tracing::error!("{problem}");
             report.problems.push(problem);
         }
         let file = {
@@ -69,7 +81,7 @@ impl Vfs {
                 None => return Ok(()),
             }
         };
-        for range in rotten {
+        for range in rotten.iter().filter(|range| !kept.contains(range)) {
             let len = range.end - range.start;
             let fetched = self.read_content(&file.file, range.start, len, Reader::User).await;
             report.repaired.push(match fetched {
@@ -102,6 +114,17 @@ impl Vfs {
         self.unload_if_idle(&file);
         Ok(found)
     }
+}
+
+/// Those of the rotten ranges that could not be dropped: somebody has the data file past us (P2).
+fn still_here(file: &File, mut rotten: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut content = file.lock();
+    if file.is_ours_alone(&mut content) {
+        // What is here again was fetched by a reader since.
+        return Vec::new();
+    }
+    rotten.retain(|range| content.present.overlaps(range));
+    rotten
 }
 
 /// A block that is as the share has it and whole here, with its checksum.

@@ -36,6 +36,21 @@ fn bytes_that_somebody_has_stay() {
     }
 }
 
+/// rules P2, D1: what rotted of it cannot be dropped, and nobody is told that it was.
+#[test]
+fn what_rotted_of_what_somebody_has_is_told_and_not_called_repaired() {
+    let rig = Rig::with(&[("f", pattern(1, SIZE))]);
+    let file = held(&rig, Held::Readers);
+    rig.disk.write_unseen(&data_path(file.id), !pattern(1, SIZE)[100], 100);
+    let report = rig.wait(rig.vfs().scrub(&|_| ())).unwrap();
+    assert_eq!((report.problems.len(), report.repaired.len()), (1, 0), "{report:?}");
+    assert!(report.problems[0].contains("a program has the file open"), "{report:?}");
+    rig.disk.hold(Held::Nobody);
+    let report = rig.wait(rig.vfs().scrub(&|_| ())).unwrap();
+    assert_eq!((report.problems.len(), report.repaired.len()), (1, 1), "{report:?}");
+    assert!(rig.read("f").unwrap() == pattern(1, SIZE));
+}
+
 /// rules P2, R1: a file that was not read through the handle that is open follows the share, but not
 /// in place.
 #[test]
