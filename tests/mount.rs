@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The drives here run with --freshness 1s; a slow machine gets the rest.
@@ -386,6 +387,101 @@ fn a_directory_of_ten_thousand_files() {
     assert_eq!(found.len(), COUNT);
     assert_eq!(found[0], "file-01000");
     assert_eq!(found[COUNT - 1], "new-00999");
+}
+
+/// Requests of an operation so far, by the log.
+fn asked(drive: &Drive, op: &str) -> usize {
+    let log = fs::read_to_string(drive.log_file()).unwrap();
+    log.lines().filter(|line| line.contains(&format!("op=\"{op}"))).count()
+}
+
+#[test]
+fn a_listing_is_the_kernels_to_keep_until_a_name_changes() {
+    let mut drive = Drive::new("kept", &["--freshness", "60s"]);
+    drive.set_variables(&[("COVEFS_LOG", "debug")]);
+    fs::create_dir(drive.share.join("dir")).unwrap();
+    let mut expected: Vec<String> = (100..400).map(|number| format!("f{number}")).collect();
+    for name in &expected {
+        fs::write(drive.share.join("dir").join(name), name).unwrap();
+    }
+    drive.start();
+    until("the share tells", FRESH, || drive.status()["watched"] == true);
+    let (mnt, share) = (drive.mnt.join("dir"), drive.share.join("dir"));
+    assert_eq!(names(&mnt), expected);
+    let before = asked(&drive, "readdir");
+    assert!(before > 0, "the log tells of requests");
+    for _ in 0..5 {
+        assert_eq!(names(&mnt), expected);
+    }
+    assert_eq!(asked(&drive, "readdir"), before);
+    // Here: at once.
+    fs::write(mnt.join("new"), b"new").unwrap();
+    expected.push("new".into());
+    assert_eq!(names(&mnt), expected);
+    fs::rename(mnt.join("f100"), mnt.join("a100")).unwrap();
+    expected[0] = "a100".into();
+    assert_eq!(names(&mnt), expected);
+    fs::remove_file(mnt.join("a100")).unwrap();
+    expected.remove(0);
+    assert_eq!(names(&mnt), expected);
+    drive.sync();
+    // There: as soon as the share tells.
+    fs::write(share.join("their"), b"their").unwrap();
+    fs::remove_file(share.join("f200")).unwrap();
+    expected.retain(|name| name != "f200");
+    expected.push("their".into());
+    until("a change there is seen", SOON, || names(&mnt) == expected);
+    drive.drain_and_wipe();
+}
+
+/// Ends the other threads, also when this one fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Of many that read a directory at once, each finds what was there when it began.
+#[test]
+fn a_listing_that_the_kernel_keeps_is_never_an_old_one() {
+    let mut drive = Drive::new("kept-by-many", &["--freshness", "60s"]);
+    fs::create_dir(drive.share.join("dir")).unwrap();
+    for number in 0..300 {
+        fs::write(drive.share.join(format!("dir/stays-{number}")), b"x").unwrap();
+    }
+    drive.start();
+    let dir = drive.mnt.join("dir");
+    let over = AtomicBool::new(false);
+    let listings: usize = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut listings = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        let found = names(&dir);
+                        let staying = found.iter().filter(|name| name.starts_with("stays-"));
+                        assert_eq!(staying.count(), 300, "each once: {found:?}");
+                        listings += 1;
+                    }
+                    listings
+                })
+            })
+            .collect();
+        let ending = Ending(&over);
+        for number in 0..300 {
+            let name = format!("passing-{number}");
+            fs::write(dir.join(&name), b"x").unwrap();
+            assert!(names(&dir).contains(&name), "{name} was made");
+            fs::remove_file(dir.join(&name)).unwrap();
+            assert!(!names(&dir).contains(&name), "{name} was removed");
+        }
+        drop(ending);
+        readers.into_iter().map(|reader| reader.join().unwrap()).sum()
+    });
+    assert!(listings > 100, "{listings}");
+    drive.drain_and_wipe();
 }
 
 // rule U7

@@ -126,6 +126,15 @@ pub struct Opened {
     pub direct: bool,
 }
 
+/// An opened directory.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedDir {
+    /// Its handle.
+    pub fh: Fh,
+    /// Whether the listing that the kernel has of it is still true.
+    pub keep_cache: bool,
+}
+
 /// What setattr changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SetAttr {

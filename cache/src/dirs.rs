@@ -2,8 +2,10 @@
 
 use crate::attr::*;
 use crate::error::{Error, ErrorKind, Result};
+use crate::handle::DirHandle;
+use crate::kept::Items;
 use crate::limits;
-use crate::names::fresh;
+use crate::names::{fresh, ready};
 use crate::node::Node;
 use crate::step::{Asked, Need, Step};
 use crate::vfs::Vfs;
@@ -15,15 +17,22 @@ const OURS: &[u8] = b"user.covefs.";
 
 impl Vfs {
     /// Opens a directory to be read.
-    pub fn opendir(&self, asked: Asked, ino: Ino) -> Result<Step<Fh>> {
+    pub fn opendir(&self, asked: Asked, ino: Ino) -> Result<Step<OpenedDir>> {
         let mut tree = self.tree();
         let dir = tree.need_dir(ino)?;
+        let is_cold = !matches!(self.stale(&mut tree, asked, &dir, None), Ok(None));
         if let Some(place) = dir.place.clone().filter(|_| ino != Ino::ROOT) {
-            let is_cold = matches!(self.stale(&mut tree, asked, &dir, None), Ok(Some(_)));
             self.walked(&mut tree, &place, Kind::Dir, is_cold)?;
         }
-        drop(tree);
-        Ok(Step::Done(self.handles.add_dir(ino)))
+        if is_cold || !dir.listed {
+            tree.kept.forget(ino);
+        }
+        let handle = self.handles.add_dir(ino);
+        // No longer than attributes are believed: a listing anew brings all of them at once.
+        let items = tree.kept.opened(ino, handle.fh, self.config.freshness);
+        let keep_cache = items.is_some();
+        handle.keep(items);
+        Ok(Step::Done(OpenedDir { fh: handle.fh, keep_cache }))
     }
 
     /// Calls `add` for each item from `offset` on until it says that it is full (true). Names are
@@ -37,22 +46,7 @@ impl Vfs {
         add: &mut dyn FnMut(&DirItem) -> bool,
     ) -> Result<Step<()>> {
         let handle = self.handles.dir(fh)?;
-        let known = handle.items.lock().unwrap_or_else(|p| p.into_inner()).clone();
-        let items = match known.filter(|_| offset > 0) {
-            Some(items) => items,
-            None => {
-                let mut tree = self.tree();
-                let dir = tree.need_dir(handle.ino)?;
-                fresh!(self, tree, asked, &dir, None);
-                if !tree.need_dir(handle.ino)?.listed {
-                    return Err(Error::new(ErrorKind::Offline, "list a directory"));
-                }
-                drop(tree);
-                let items = Arc::new(self.items(&dir)?);
-                *handle.items.lock().unwrap_or_else(|p| p.into_inner()) = Some(items.clone());
-                items
-            }
-        };
+        let items = ready!(self.lines(asked, &handle, offset)?);
         let first = usize::try_from(offset).unwrap_or(usize::MAX).min(items.len());
         for item in &items[first..] {
             let named = item.name != b"." && item.name != b"..";
@@ -74,6 +68,36 @@ impl Vfs {
             }
         }
         Ok(Step::Done(()))
+    }
+
+    /// The lines that a handle reads from `offset` on.
+    fn lines(&self, asked: Asked, handle: &DirHandle, offset: u64) -> Result<Step<Items>> {
+        let mut tree = self.tree();
+        if let Some(items) = handle.items().filter(|_| offset > 0) {
+            if offset < items.len() as u64 {
+                tree.kept.goes_on(handle.ino, handle.fh, &items);
+            } else {
+                tree.kept.ended(handle.ino, handle.fh);
+            }
+            return Ok(Step::Done(items));
+        }
+        let dir = tree.need_dir(handle.ino)?;
+        fresh!(self, tree, asked, &dir, None);
+        if !tree.need_dir(handle.ino)?.listed {
+            return Err(Error::new(ErrorKind::Offline, "list a directory"));
+        }
+        let kept = tree.kept.is_read(handle.ino, handle.fh);
+        drop(tree);
+        let items = match kept {
+            Some(items) => items,
+            None => {
+                let items = Arc::new(self.items(&dir)?);
+                self.tree().kept.was_read(handle.ino, handle.fh, &items);
+                items
+            }
+        };
+        handle.keep(Some(items.clone()));
+        Ok(Step::Done(items))
     }
 
     fn items(&self, dir: &Node) -> Result<Vec<DirItem>> {
@@ -101,7 +125,9 @@ impl Vfs {
 
     /// Closes a directory.
     pub fn releasedir(&self, fh: Fh) {
-        self.handles.remove_dir(fh);
+        if let Some(handle) = self.handles.remove_dir(fh) {
+            self.tree().kept.closed(handle.ino, fh);
+        }
     }
 
     /// Makes names durable here.

@@ -1,8 +1,9 @@
 //! Open files and directories.
 
-use crate::attr::{DirItem, Fh, Ino, OpenMode};
+use crate::attr::{Fh, Ino, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
+use crate::kept::Items;
 use crate::lend::Lent;
 use crate::readahead::Pattern;
 use std::collections::HashMap;
@@ -29,8 +30,19 @@ pub(crate) struct Reading {
 /// One open directory.
 pub(crate) struct DirHandle {
     pub ino: Ino,
-    /// The names at the first read, or after a rewind.
-    pub items: Mutex<Option<Arc<Vec<DirItem>>>>,
+    pub fh: Fh,
+    /// The names at the first read, or after a rewind; or those that the kernel keeps.
+    items: Mutex<Option<Items>>,
+}
+
+impl DirHandle {
+    pub(crate) fn items(&self) -> Option<Items> {
+        self.items.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    pub(crate) fn keep(&self, items: Option<Items>) {
+        *self.items.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = items;
+    }
 }
 
 /// All handles of the mount.
@@ -62,11 +74,12 @@ impl Handles {
         self.files.write().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&fh.0)
     }
 
-    pub(crate) fn add_dir(&self, ino: Ino) -> Fh {
+    pub(crate) fn add_dir(&self, ino: Ino) -> Arc<DirHandle> {
         let fh = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let handle = Arc::new(DirHandle { ino, fh: Fh(fh), items: Mutex::new(None) });
         let mut dirs = self.dirs.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        dirs.insert(fh, Arc::new(DirHandle { ino, items: Mutex::new(None) }));
-        Fh(fh)
+        dirs.insert(fh, handle.clone());
+        handle
     }
 
     pub(crate) fn dir(&self, fh: Fh) -> Result<Arc<DirHandle>> {
@@ -74,7 +87,7 @@ impl Handles {
         dirs.get(&fh.0).cloned().ok_or_else(bad_handle)
     }
 
-    pub(crate) fn remove_dir(&self, fh: Fh) {
-        self.dirs.write().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&fh.0);
+    pub(crate) fn remove_dir(&self, fh: Fh) -> Option<Arc<DirHandle>> {
+        self.dirs.write().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&fh.0)
     }
 }

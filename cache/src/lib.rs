@@ -34,6 +34,7 @@ pub mod fuzz;
 mod handle;
 mod index;
 mod journal;
+mod kept;
 mod leftovers;
 mod lend;
 mod lengths;

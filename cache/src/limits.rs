@@ -51,6 +51,8 @@ pub(crate) const HOT_NODES: usize = 16 << 10;
 pub(crate) const DIR_INFOS: usize = 64 << 10;
 /// Files whose pages the kernel may keep from one open to the next.
 pub(crate) const KERNEL_PAGES: usize = 128 << 10;
+/// Lines of listings that the kernel keeps, some 300 bytes each.
+pub(crate) const KEPT_LINES: usize = 48 << 10;
 /// Deeper trees are refused: Linux stops at 4096 bytes of path, two bytes a name.
 pub(crate) const PATH_DEPTH: usize = 2048;
 /// Single names that are asked for at a time when a listing lacks them: somebody may have removed

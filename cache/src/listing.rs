@@ -496,7 +496,12 @@ impl Vfs {
         }
         let node = self.node_from(place.clone(), metadata);
         self.commit(tree, &[node], Vec::new(), false)?;
-        self.notify(Notice::Entry { parent: place.parent, name: place.name });
+        // Of a directory that is listed for the first time it was never told that a name is missing: a
+        // notice would only take from it what it has just learned.
+        let listed = tree.get(place.parent)?.is_some_and(|dir| dir.listed);
+        if listed || tree.dir_info(place.parent).big {
+            self.notify(Notice::Entry { parent: place.parent, name: place.name });
+        }
         Ok(())
     }
 

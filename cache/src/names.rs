@@ -94,7 +94,7 @@ macro_rules! fresh {
         }
     };
 }
-pub(crate) use fresh;
+pub(crate) use {fresh, ready};
 
 impl Vfs {
     /// Refuses names that the share cannot hold or that are ours (U7).

@@ -9,6 +9,7 @@ use crate::attr::Ino;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Folds;
 use crate::index::{Index, Op, Tree as Table};
+use crate::kept::Kept;
 use crate::limits;
 use crate::node::{Node, Place};
 use covefs_remote::{Kind, RemotePath};
@@ -50,6 +51,8 @@ pub(crate) struct Tree {
     /// How many directories lie in a directory; counted once, then kept in step.
     subdirs: LruCache<Ino, u32>,
     folds: Folds,
+    /// What the kernel keeps of listings.
+    pub(crate) kept: Kept,
     /// When changes there were last missed: all that was verified before may be old.
     doubted: Option<tokio::time::Instant>,
 }
@@ -106,13 +109,14 @@ impl Tree {
             kernel_pages: LruCache::new(capacity(limits::KERNEL_PAGES)),
             subdirs: LruCache::new(capacity(limits::DIR_INFOS)),
             folds: Folds::new(),
+            kept: Kept::new(),
             doubted: None,
         }
     }
 
     /// What it holds in memory, part by part.
     #[cfg(test)]
-    pub(crate) fn held(&self) -> [(&'static str, usize); 7] {
+    pub(crate) fn held(&self) -> [(&'static str, usize); 8] {
         [
             ("hot nodes", self.hot.len()),
             ("detached nodes", self.detached.len()),
@@ -121,6 +125,7 @@ impl Tree {
             ("looks at names", self.names.len()),
             ("kernel's pages", self.kernel_pages.len()),
             ("counts of directories", self.subdirs.len()),
+            ("lines of listings", self.kept.lines()),
         ]
     }
 
@@ -233,7 +238,17 @@ impl Tree {
     }
 
     fn forget_old(&mut self, node: &Node, ops: &mut Vec<Op>) -> Result<()> {
-        let Some(old) = self.get(node.ino)? else { return Ok(()) };
+        let old = self.get(node.ino)?;
+        let stood = old.as_ref().and_then(|old| old.place.as_ref());
+        if stood != node.place.as_ref() {
+            [stood, node.place.as_ref()]
+                .into_iter()
+                .flatten()
+                .for_each(|p| self.kept.forget(p.parent));
+            // Its `..`.
+            self.kept.forget(node.ino);
+        }
+        let Some(old) = old else { return Ok(()) };
         if let Some(base) = &old.base
             && self.moved.get(&base.place) == Some(&node.ino)
         {
@@ -320,6 +335,7 @@ impl Tree {
         if let Some(place) = &old.place {
             self.count_subdir(old.kind, place, false);
             self.folds.remove(place.parent, &place.name);
+            self.kept.forget(place.parent);
             ops.push(Op::Delete(Table::Entries, entry_key(place.parent, &place.name)));
             ops.push(Op::Delete(Table::Places, ino.0.to_be_bytes().to_vec()));
             ops.push(Op::Delete(Table::Meta, dirty_key(ino)));
@@ -328,6 +344,7 @@ impl Tree {
         self.detached.remove(&ino);
         self.dirs.pop(&ino);
         self.folds.forget(ino);
+        self.kept.forget(ino);
         self.kernel_pages.pop(&ino);
         self.index.apply(&ops)
     }

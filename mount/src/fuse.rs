@@ -11,7 +11,7 @@ use crate::decode::{self, PERMISSION_BITS};
 use crate::limits::{
     BACKGROUND_REQUESTS_MAX, CONGESTED_REQUESTS, COPY_BYTES_MAX, REQUEST_BYTES_MAX,
 };
-use covefs_cache::{Asked, Fh, Ino, OpenMode, Owner, Result, Step, Vfs};
+use covefs_cache::{Asked, Fh, Ino, OpenMode, OpenedDir, Owner, Result, Step, Vfs};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
     INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags,
@@ -354,7 +354,11 @@ impl Filesystem for Fuse {
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let op = move |vfs: &Vfs, asked, _: &mut _| vfs.opendir(asked, Ino(ino.0));
-        let finish = |reply: ReplyOpen, fh: Fh| reply.opened(FileHandle(fh.0), FopenFlags::empty());
+        let finish = |reply: ReplyOpen, opened: OpenedDir| {
+            let mut flags = FopenFlags::FOPEN_CACHE_DIR;
+            flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+            reply.opened(FileHandle(opened.fh.0), flags);
+        };
         self.ask(call("opendir", request, ino), reply, op, finish);
     }
 

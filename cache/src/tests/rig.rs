@@ -435,7 +435,7 @@ impl Rig {
 
     pub fn fsync_dir(&self, at: &str) -> Result<()> {
         let ino = self.find(at)?.ino;
-        let fh = self.ask(|vfs, asked| vfs.opendir(asked, ino))?;
+        let fh = self.ask(|vfs, asked| vfs.opendir(asked, ino))?.fh;
         let synced = self.ask(|vfs, asked| vfs.fsyncdir(asked, fh));
         self.vfs().releasedir(fh);
         synced
@@ -579,7 +579,7 @@ impl Rig {
     }
 
     fn list(&self, dir: Ino) -> Result<Vec<(String, Attr)>> {
-        let fh = self.ask(|vfs, asked| vfs.opendir(asked, dir))?;
+        let fh = self.ask(|vfs, asked| vfs.opendir(asked, dir))?.fh;
         let mut items = Vec::new();
         let read = self.ask(|vfs, asked| {
             items.clear();

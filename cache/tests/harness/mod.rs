@@ -291,7 +291,7 @@ impl Rig {
 
     pub fn names(&self, at: &str) -> Result<Vec<String>> {
         let ino = self.find(at)?.ino;
-        let fh = self.ask(|vfs, asked| vfs.opendir(asked, ino))?;
+        let fh = self.ask(|vfs, asked| vfs.opendir(asked, ino))?.fh;
         let mut names = Vec::new();
         let result = self.ask(|vfs, asked| {
             names.clear();

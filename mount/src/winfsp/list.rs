@@ -102,7 +102,7 @@ impl Volume {
 
     /// Every name of a directory with its attributes, but `.` and `..`.
     pub(super) fn each_name(&self, dir: Ino, each: &mut dyn FnMut(&DirItem)) -> Answer<()> {
-        let fh = self.ask("opendir", |vfs, asked| vfs.opendir(asked, dir))?;
+        let fh = self.ask("opendir", |vfs, asked| vfs.opendir(asked, dir))?.fh;
         let listed = self.ask("readdir", |vfs, asked| {
             vfs.readdir(asked, fh, 0, true, &mut |item| {
                 if item.entry.is_some() {
