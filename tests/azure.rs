@@ -11,7 +11,7 @@ use azure_files_emulator::{
 use common::{Drive, first_difference, pattern, run, until};
 use rustix::io::Errno;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -611,6 +611,18 @@ fn every_login_of_entra_works_over_tls() {
         fs::write(drive.mnt.join(name), name).unwrap();
         drive.sync();
         assert_eq!(entra.server.read(SHARE, name).unwrap(), name.as_bytes());
+        // What did not change of a big file the service copies, by the same login.
+        let mut bytes = pattern(1, 9 << 20);
+        fs::write(drive.mnt.join("big"), &bytes).unwrap();
+        drive.sync();
+        let copies = entra.server.count(Operation::PutRangeFromUrl);
+        bytes[100] ^= 1;
+        let file = fs::File::options().write(true).open(drive.mnt.join("big")).unwrap();
+        file.write_all_at(&bytes[100..101], 100).unwrap();
+        drop(file);
+        drive.sync();
+        assert!(entra.server.read(SHARE, "big").unwrap() == bytes, "{name}");
+        assert_eq!(entra.server.count(Operation::PutRangeFromUrl) - copies, 2, "{name}");
         drive.unmount();
     }
     let given = [Operation::GetToken, Operation::GetMachineToken].map(|op| entra.server.count(op));

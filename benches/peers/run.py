@@ -186,6 +186,7 @@ HOT = [
     ("hot: again, kernel's pages", MIB, "MiB", read_big),
     ("hot: 4 KiB at random, dropped", READS, "read", read_randomly),
     ("hot: walk and stat, dropped", FILES, "file", walk),
+    ("hot: walk and stat, again", FILES, "file", walk),
     ("hot: read small files, dropped", FILES, "file", read_small),
     ("write a big file", MIB, "MiB", write_big),
     ("make files of 4 KiB", FILES, "file", create),

@@ -74,6 +74,9 @@ pub trait Source: Send + Sync {
     fn size(&self) -> u64;
     /// The ranges that may hold anything but zeros, ascending; the rest are holes.
     fn data(&self) -> Vec<Range<u64>>;
+    /// Whether all bytes of `range` are, as of the start of the upload, those that the version has which
+    /// `replace` expects: a share that can takes them from there. What changes later is sent again.
+    fn is_unchanged(&self, range: &Range<u64>) -> bool;
     /// Exactly the bytes of `range`, which lies below the size last told.
     async fn read(&self, range: Range<u64>) -> Result<Bytes>;
     /// Asked when all was sent; see `Round`. Bounded: it settles after a few rounds.

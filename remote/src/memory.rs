@@ -161,7 +161,12 @@ impl MemoryRemote {
 }
 
 /// Reads all of `source` until it settles.
-async fn drain(path: &RemotePath, source: &dyn Source) -> Result<(Vec<u8>, Attrs)> {
+/// Reads a source to its end; what is unchanged is taken from the old content.
+async fn drain(
+    path: &RemotePath,
+    source: &dyn Source,
+    mut old: Option<Bytes>,
+) -> Result<(Vec<u8>, Attrs)> {
     let too_large = || Error::new(ErrorKind::TooLarge, "replace", path);
     let mut size = source.size();
     let mut ranges = source.data();
@@ -173,7 +178,12 @@ async fn drain(path: &RemotePath, source: &dyn Source) -> Result<(Vec<u8>, Attrs
             let mut from = range.start;
             while from < range.end.min(size) {
                 let to = range.end.min(size).min(from + CHUNK_BYTES as u64);
-                let part = source.read(from..to).await?;
+                let range = from as usize..to as usize;
+                let copied = old.as_ref().filter(|_| source.is_unchanged(&(from..to)));
+                let part = match copied.filter(|old| range.end <= old.len()) {
+                    Some(old) => old.slice(range),
+                    None => source.read(from..to).await?,
+                };
                 if part.len() as u64 != to - from {
                     return Err(Error::new(ErrorKind::Source, "replace", path));
                 }
@@ -182,7 +192,9 @@ async fn drain(path: &RemotePath, source: &dyn Source) -> Result<(Vec<u8>, Attrs
             }
         }
         match source.next_round().await? {
-            Round::Resend { size: grown, ranges: again } => (size, ranges) = (grown, again),
+            Round::Resend { size: grown, ranges: again } => {
+                (size, ranges, old) = (grown, again, None);
+            }
             Round::Settled(attrs) => return Ok((bytes, attrs)),
         }
     }
@@ -254,7 +266,8 @@ impl Remote for MemoryRemote {
         if path.is_root() {
             return Err(Error::new(ErrorKind::IsADirectory, "replace", path));
         }
-        let (bytes, attrs) = drain(path, &*source).await?;
+        let old = self.with("replace", path, |tree| Ok(tree.expected_content(path, expect)))?;
+        let (bytes, attrs) = drain(path, &*source, old).await?;
         self.check_free("replace", path)?;
         self.put(path, bytes.into(), &attrs, expect)
     }

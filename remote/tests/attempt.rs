@@ -177,6 +177,9 @@ async fn an_upload_may_take_long_but_not_stand_still() {
         fn data(&self) -> Vec<std::ops::Range<u64>> {
             self.0.data()
         }
+        fn is_unchanged(&self, range: &std::ops::Range<u64>) -> bool {
+            self.0.is_unchanged(range)
+        }
         async fn read(&self, range: std::ops::Range<u64>) -> covefs_remote::Result<bytes::Bytes> {
             tokio::time::sleep(100 * SECOND).await;
             self.0.read(range).await

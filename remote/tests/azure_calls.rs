@@ -1,6 +1,8 @@
 //! What the contract does not ask of an Azure share: lost answers, races, logins, names, leases.
 #![allow(clippy::unwrap_used)]
 
+#[path = "azure/copying.rs"]
+mod copying;
 #[path = "azure/harness.rs"]
 mod harness;
 #[path = "azure/kept.rs"]

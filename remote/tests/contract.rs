@@ -115,6 +115,7 @@ over_all! {
     replacing::of_many_at_once_exactly_one_wins,
     replacing::of_many_new_ones_exactly_one_is_made,
     replacing::rounds_send_what_changed_meanwhile,
+    replacing::what_is_unchanged_stays_as_it_was,
     replacing::holes_are_not_read_and_read_as_zeros,
     replacing::a_source_that_breaks_leaves_nothing,
     replacing::a_directory_is_not_replaced,

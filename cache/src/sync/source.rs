@@ -7,7 +7,7 @@
 
 use crate::broken::{Broken, is_broken};
 use crate::fetch::Reader;
-use crate::file::{Content, File};
+use crate::file::{Content, File, block_range};
 use crate::journal::{Record, SentBytes, SentRecord, SentWhat};
 use crate::limits;
 use crate::node::{Node, Place};
@@ -15,7 +15,7 @@ use crate::ranges::RangeSet;
 use crate::vfs::Vfs;
 use async_trait::async_trait;
 use bytes::Bytes;
-use covefs_remote::{Attrs, Error, ErrorKind, Result, Round, Source, Timestamp};
+use covefs_remote::{Attrs, Error, ErrorKind, Result, Round, Source, Timestamp, Version};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +28,8 @@ pub(super) struct Upload {
     temp: Vec<u8>,
     size: u64,
     data: Vec<Range<u64>>,
+    /// What is as the version has it that is to be replaced.
+    unchanged: RangeSet,
     state: Mutex<Sending>,
 }
 
@@ -39,9 +41,15 @@ struct Sending {
 }
 
 impl Upload {
-    /// Freezes what is dirty now.
-    pub(super) async fn begin(vfs: Arc<Vfs>, file: Arc<File>, place: Place, temp: Vec<u8>) -> Self {
-        let (size, data) = loop {
+    /// Freezes what is dirty now. The rest is as this version has it, if it is the content's.
+    pub(super) async fn begin(
+        vfs: Arc<Vfs>,
+        file: Arc<File>,
+        place: Place,
+        temp: Vec<u8>,
+        replaced: Option<Version>,
+    ) -> Self {
+        let (size, data, unchanged) = loop {
             // Called zeros already, a hole may still have its bytes.
             vfs.wait_file(&file, |content| !content.cutting).await;
             let mut content = file.lock();
@@ -51,13 +59,18 @@ impl Upload {
             let mut ranges = std::mem::take(&mut content.dirty);
             ranges.union_with(&std::mem::take(&mut content.older));
             content.next_generation();
+            let mut unchanged = RangeSet::new();
+            if replaced.is_some() && content.base == replaced {
+                unchanged = ranges.missing(&(0..content.base_end)).into_iter().collect();
+            }
             content.frozen = Some(ranges);
-            // All of it is read, and summed, anew.
-            content.crcs.clear();
-            break (content.size, content.zeros.missing(&(0..content.size)));
+            // What is read is summed anew.
+            let size = content.size;
+            content.crcs.retain(|block, _| unchanged.contains(&block_range(*block, size)));
+            break (size, content.zeros.missing(&(0..size)), unchanged);
         };
         let state = Mutex::new(Sending { rounds: 0, sent_size: size, settled: None });
-        Upload { vfs, file, place, temp, size, data, state }
+        Upload { vfs, file, place, temp, size, data, unchanged, state }
     }
 
     /// The last generation that was sent, if the share asked to the end.
@@ -164,6 +177,10 @@ impl Source for Upload {
 
     fn data(&self) -> Vec<Range<u64>> {
         self.data.clone()
+    }
+
+    fn is_unchanged(&self, range: &Range<u64>) -> bool {
+        self.unchanged.contains(range)
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes> {

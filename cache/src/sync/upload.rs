@@ -44,8 +44,15 @@ impl Vfs {
         let temp_path = parent.join(&temp);
         // Known before it is made, so that a crash leaves nothing for ever (X2).
         self.journal.append_freeing(&[Record::Temp(temp_path.clone())])?;
-        let upload = Upload::begin(self.arc(), file.clone(), place.clone(), temp.clone()).await;
-        let upload = Arc::new(upload);
+        // Of a young version the share may have other bytes by now.
+        let replaced = match expect {
+            Expect::Version(version) if !node.base.as_ref().is_some_and(|base| base.young) => {
+                Some(version)
+            }
+            Expect::Version(_) | Expect::Any | Expect::Absent => None,
+        };
+        let begun = Upload::begin(self.arc(), file.clone(), place.clone(), temp.clone(), replaced);
+        let upload = Arc::new(begun.await);
         let mut thaw = Thaw(Some(upload.clone()));
         let sent = self.remote.replace(&path, upload.clone(), expect, &temp).await;
         match (sent, upload.settled()) {

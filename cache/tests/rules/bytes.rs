@@ -307,3 +307,66 @@ fn what_nobody_uses_goes() {
     rig.sync();
     same(&rig.read("unused").unwrap(), &pattern(1, 300_000));
 }
+
+/// rules X3, J5: of a big file only what changed goes over the line, where the share has the rest as we know it.
+#[test]
+fn what_did_not_change_is_not_sent_again() {
+    const SIZE: usize = 12 << 20;
+    let mut expected = pattern(1, SIZE);
+    let rig = Rig::with(|memory, config| {
+        memory.write_file(&path("f"), expected.clone());
+        config.debounce = Duration::from_secs(3600);
+    });
+    let sent = |rig: &Rig, expected: &[u8], most: u64| {
+        let before = rig.remote.bytes_written();
+        rig.sync();
+        same(&rig.there("f").unwrap(), expected);
+        let sent = rig.remote.bytes_written() - before;
+        assert!((1..=most).contains(&sent), "{sent}");
+    };
+    rig.edit("f", 5 << 20, &[7; 10]).unwrap();
+    expected[5 << 20..(5 << 20) + 10].fill(7);
+    sent(&rig, &expected, 1 << 20);
+    // Cut and grown again: what lies past the cut is zeros, not what the share has there.
+    rig.resize("f", (3 << 20) + 100).unwrap();
+    rig.resize("f", 9 << 20).unwrap();
+    rig.edit("f", 8 << 20, &[8; 10]).unwrap();
+    expected.truncate((3 << 20) + 100);
+    expected.resize(9 << 20, 0);
+    expected[8 << 20..(8 << 20) + 10].fill(8);
+    sent(&rig, &expected, 2 << 20);
+    // A hole of ours.
+    rig.allocate("f", 1 << 20, 100_000, Allocate::Punch).unwrap();
+    rig.edit("f", 0, b"x").unwrap();
+    expected[1 << 20..(1 << 20) + 100_000].fill(0);
+    expected[0] = b'x';
+    sent(&rig, &expected, 2 << 20);
+    let report = rig.wait(rig.vfs().scrub(&|_| ())).unwrap();
+    assert_eq!(report.problems, [""; 0]);
+    assert!(rig.evict("f") > 0);
+    same(&rig.read("f").unwrap(), &expected);
+}
+
+/// rule S1: what is written while the rest is taken from the share is sent too.
+#[test]
+fn what_changes_during_an_upload_is_sent_though_it_was_the_shares_before() {
+    const SIZE: usize = 12 << 20;
+    let mut expected = pattern(1, SIZE);
+    let rig = Rig::with(|memory, _| {
+        memory.write_file(&path("f"), expected.clone());
+    });
+    let gate = Gate::new();
+    rig.remote.inject(Rule::new("replace", Fault::Stall { bytes: 1, gate: gate.clone() }));
+    rig.edit("f", 5 << 20, &[7; 10]).unwrap();
+    rig.until("the upload is under way", |rig| rig.remote.faults() > 0);
+    rig.edit("f", 100, &[9; 10]).unwrap();
+    rig.resize("f", (11 << 20) + 1).unwrap();
+    expected[5 << 20..(5 << 20) + 10].fill(7);
+    expected[100..110].fill(9);
+    expected.truncate((11 << 20) + 1);
+    gate.open();
+    rig.remote.heal();
+    rig.sync();
+    same(&rig.there("f").unwrap(), &expected);
+    same(&rig.read("f").unwrap(), &expected);
+}

@@ -217,6 +217,11 @@ impl Source for WatchedSource {
         self.inner.data()
     }
 
+    fn is_unchanged(&self, range: &Range<u64>) -> bool {
+        self.progress.note();
+        self.inner.is_unchanged(range)
+    }
+
     async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         self.progress.note();
         let bytes = self.inner.read(range).await;

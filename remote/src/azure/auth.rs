@@ -2,6 +2,7 @@
 //! every URL, or one of Entra ID that goes with every request. None is ever shown: `Debug` hides them, errors and logs do not hold them.
 
 use super::entra::Tokens;
+use crate::RemotePath;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
@@ -73,6 +74,23 @@ pub(super) struct ToSign<'a> {
 pub(super) fn authorization(account: &str, key: &[u8], request: &ToSign<'_>) -> String {
     let signature = sign(key, &string_to_sign(account, request));
     format!("SharedKey {account}:{signature}")
+}
+
+/// A token for reading one file of a share, until then (a service SAS of a file).
+pub(super) fn read_token(
+    key: &[u8],
+    account: &str,
+    (share, path): (&str, &RemotePath),
+    (version, until): (&str, &str),
+) -> Vec<(&'static str, String)> {
+    let names: Vec<_> = path.names().map(String::from_utf8_lossy).collect();
+    let resource = format!("/file/{account}/{share}/{}", names.join("/"));
+    // Permissions, start, end, what; policy, addresses, protocols; version; five headers of answers.
+    let text = format!("r\n\n{until}\n{resource}\n\n\n\n{version}\n\n\n\n\n");
+    let signature = sign(key, text.as_bytes());
+    [("sv", version), ("se", until), ("sr", "f"), ("sp", "r"), ("sig", &signature)]
+        .map(|(name, value)| (name, value.to_owned()))
+        .to_vec()
 }
 
 fn sign(key: &[u8], text: &[u8]) -> String {

@@ -36,6 +36,10 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 /// A wait that the service asks for is not believed beyond this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// How long the service may read a file that it copies from, in seconds: the clocks' difference that it allows
+/// for, and time to wait in its queue.
+const READ_SECONDS: i64 = 3600;
+
 /// Clocks this far apart are worth a word when a login fails; the service allows 15 minutes.
 const SKEW_SECONDS: i64 = 300;
 
@@ -110,6 +114,8 @@ pub(super) struct Answer {
 pub(super) struct Http {
     client: reqwest::Client,
     pub(super) account: Account,
+    share: String,
+    root: RemotePath,
     share_url: String,
     root_url: String,
     /// Only this state of the share is looked at, and nothing changed.
@@ -148,7 +154,8 @@ impl Http {
         let root_url = below(share_url.clone(), root);
         let config = AttemptConfig { permits: 64, permits_reserved: 0, ..AttemptConfig::default() };
         let pieces = Attempts::new(config);
-        Ok(Http { client, account, share_url, root_url, snapshot, pieces })
+        let (share, root) = (share.to_owned(), root.clone());
+        Ok(Http { client, account, share, root, share_url, root_url, snapshot, pieces })
     }
 
     /// Asks for something, or does what may be done twice, until it is done or there is no use.
@@ -297,6 +304,35 @@ impl Http {
             Some(token) => format!("{address}?{token}"),
             None => address,
         }
+    }
+
+    /// Makes a call read from another file of the share: its address, and what lets the service read it.
+    pub(super) async fn copying_from<'a>(
+        &self,
+        call: Call<'a>,
+        path: &RemotePath,
+    ) -> Result<Call<'a>> {
+        let mut address = self.address(path);
+        let mut call = call.header("x-ms-source-allow-trailing-dot", "true");
+        match &self.account.credential {
+            Credential::Sas(_) => {}
+            Credential::Key(key) => {
+                let until =
+                    Timestamp { seconds: Timestamp::now().seconds + READ_SECONDS, nanos: 0 };
+                let until = time::iso_seconds(until);
+                let file = path.names().fold(self.root.clone(), |dir, name| dir.join(name));
+                let name = self.account.name();
+                let token = auth::read_token(key, name, (&self.share, &file), (VERSION, &until));
+                let pairs = token.iter().map(|(name, value)| (*name, value.as_str()));
+                address = format!("{address}?{}", url::query(pairs));
+            }
+            Credential::Tokens(_) => {
+                let name = HeaderName::from_static("x-ms-copy-source-authorization");
+                let bearer = self.bearer(&call).await?;
+                call.headers.extend(bearer.map(|bearer| (name, bearer)));
+            }
+        }
+        Ok(call.header("x-ms-copy-source", &address))
     }
 
     fn refused(&self, call: &Call<'_>, response: reqwest::Response) -> Error {

@@ -18,6 +18,7 @@ use crate::{
 use futures_util::StreamExt;
 use reqwest::Method;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Entries of one page that are asked for one by one at a time.
@@ -43,6 +44,8 @@ pub(super) struct Share {
     posix: Mutex<HashMap<(u64, u128), Posix>>,
     pub(super) owner: Owner,
     pub(super) turns: Turns,
+    /// Whether the service copies parts of files by itself, as far as is known.
+    pub(super) copies: AtomicBool,
 }
 
 /// Where the next page begins.
@@ -67,6 +70,7 @@ impl Share {
             posix: Mutex::new(HashMap::new()),
             owner: Owner::default(),
             turns: Turns::default(),
+            copies: AtomicBool::new(true),
         }
     }
 

@@ -33,6 +33,12 @@ pub(super) fn iso(time: Timestamp) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ticks:07}Z")
 }
 
+/// The same to the second: `2021-02-03T04:05:06Z`.
+pub(super) fn iso_seconds(time: Timestamp) -> String {
+    let text = iso(time);
+    format!("{}Z", text.split('.').next().unwrap_or(&text))
+}
+
 /// Reads the same, with no digits after the second to nine of them.
 pub(super) fn parse_iso(text: &str) -> Option<Timestamp> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;

@@ -5,6 +5,9 @@
 //!                                                       -> old file:  lease, compare, rename over it
 //! ```
 //!
+//! Parts that did not change the service copies by itself from the file that is replaced. It may have
+//! changed by then: so the comparison before the end is of all of it, attributes too.
+//!
 //! What is sent twice because an answer was lost may arrive late, too: so after such an answer no
 //! round may write the same bytes anew, and a temporary file that was given up is removed, so that
 //! no rename finds it. Under a lease a late change is refused.
@@ -31,6 +34,9 @@ pub(super) const PART_BYTES: u64 = 4 << 20;
 /// Parts of one file on their way at once.
 const PARTS_AT_ONCE: usize = 4;
 
+/// Parts that the service copies at once: they cost the line nothing.
+const COPIES_AT_ONCE: usize = 16;
+
 /// The largest file.
 const FILE_BYTES_MAX: u64 = 4 << 40;
 
@@ -48,6 +54,10 @@ struct Upload {
     file_id: u64,
     /// Whether some bytes may still be on their way.
     is_in_doubt: AtomicBool,
+    /// The ETag of what stands at the place, where parts of it may be copied.
+    copied_from: Option<u128>,
+    /// Whether any was.
+    has_copied: AtomicBool,
     is_over: bool,
 }
 
@@ -76,6 +86,7 @@ pub(super) async fn replace(
         share.check_free("replace", path, old).await?;
     }
     let mut upload = Upload::begin(share, path, temp_path, size, old.as_ref()).await?;
+    upload.copied_from = copyable(share, old.as_ref(), expect);
     let mut is_first = true;
     let sent = loop {
         if let Err(error) = upload.fill(source, &ranges, size, is_first).await {
@@ -124,6 +135,12 @@ fn check(share: &Share, path: &RemotePath, old: Option<&Facts>, expect: Expect) 
     Err(Error::new(kind, "replace", path))
 }
 
+/// The state that parts may be copied from: exactly the one that is expected, of which the rest was made.
+fn copyable(share: &Share, old: Option<&Facts>, expect: Expect) -> Option<u128> {
+    let found = share.metadata(old?).version;
+    (expect == Expect::Version(found)).then_some(found.object)
+}
+
 impl Upload {
     /// Makes the temporary file, `size` bytes of nothing.
     async fn begin(
@@ -146,6 +163,8 @@ impl Upload {
             temp: temp.clone(),
             file_id: 0,
             is_in_doubt: AtomicBool::new(false),
+            copied_from: None,
+            has_copied: AtomicBool::new(false),
             is_over: false,
         };
         // Not made again after a lost answer: arriving late, it would wipe out the bytes.
@@ -195,9 +214,35 @@ impl Upload {
         is_first: bool,
     ) -> Result<()> {
         let parts = ranges.iter().flat_map(|range| parts(range.start..range.end.min(size)));
-        stream::iter(parts.map(Ok))
+        let may_copy = is_first && self.copied_from.is_some();
+        let is_copied = |part: &Range<u64>| may_copy && source.is_unchanged(part);
+        let (copied, sent): (Vec<_>, Vec<_>) = parts.partition(is_copied);
+        stream::iter(copied.into_iter().map(Ok))
+            .try_for_each_concurrent(COPIES_AT_ONCE, |part| self.copy(source, part))
+            .await?;
+        stream::iter(sent.into_iter().map(Ok))
             .try_for_each_concurrent(PARTS_AT_ONCE, |part| self.put(source, part, is_first))
             .await
+    }
+
+    /// Has the service copy a part, or sends it where it does not.
+    async fn copy(&self, source: &dyn Source, part: Range<u64>) -> Result<()> {
+        // Asked anew, so that whoever watches over the upload sees that it goes on.
+        if self.share.copies.load(Ordering::Relaxed) && source.is_unchanged(&part) {
+            let call = range_call(&self.temp, &part)
+                .header("x-ms-source-range", &format!("bytes={}-{}", part.start, part.end - 1));
+            self.has_copied.store(true, Ordering::Relaxed);
+            let call = self.share.http.copying_from(call, &self.path).await?;
+            match self.piece(&call).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind.is_transient() => return Err(error),
+                Err(error) => {
+                    tracing::info!(%error, "this share does not copy parts by itself");
+                    self.share.copies.store(false, Ordering::Relaxed);
+                }
+            }
+        }
+        self.put(source, part, true).await
     }
 
     async fn put(&self, source: &dyn Source, part: Range<u64>, is_first: bool) -> Result<()> {
@@ -209,12 +254,7 @@ impl Upload {
         if is_first && bytes.iter().all(|byte| *byte == 0) {
             return Ok(());
         }
-        let call = Call::new(Method::PUT, Scope::File, "replace", &self.temp)
-            .query("comp", "range")
-            .header("x-ms-write", "update")
-            .header("x-ms-range", &format!("bytes={}-{}", part.start, part.end - 1))
-            .body(bytes);
-        self.piece(&call).await
+        self.piece(&range_call(&self.temp, &part).body(bytes)).await
     }
 
     /// A change of the temporary file that may be made twice, one right after the other.
@@ -253,7 +293,9 @@ impl Upload {
         let (lease, old) = match (expect, old) {
             (Expect::Version(_), Some(old)) => {
                 let (lease, old) = Lease::take(share, "replace", &self.path, old).await?;
-                if let Err(error) = check(share, &self.path, Some(&old), expect) {
+                let checked = check(share, &self.path, Some(&old), expect)
+                    .and_then(|()| self.check_copies(&old));
+                if let Err(error) = checked {
                     lease.release().await;
                     return Err(error);
                 }
@@ -273,6 +315,18 @@ impl Upload {
                 Err(error)
             }
             (Err(error), None) => Err(error),
+        }
+    }
+
+    /// That what parts were copied from is still as it was. Where only attributes changed, all is to do again.
+    fn check_copies(&self, old: &Facts) -> Result<()> {
+        let now = self.share.metadata(old).version.object;
+        match self.has_copied.load(Ordering::Relaxed) && self.copied_from != Some(now) {
+            true => {
+                let error = Error::new(ErrorKind::Busy, "replace", &self.path);
+                Err(error.caused_by("it changed while parts of it were copied"))
+            }
+            false => Ok(()),
         }
     }
 
@@ -354,6 +408,14 @@ impl Drop for Upload {
             runtime.spawn(async move { discard(&share, &temp).await });
         }
     }
+}
+
+/// The writing of a part.
+fn range_call<'a>(temp: &'a RemotePath, part: &Range<u64>) -> Call<'a> {
+    Call::new(Method::PUT, Scope::File, "replace", temp)
+        .query("comp", "range")
+        .header("x-ms-write", "update")
+        .header("x-ms-range", &format!("bytes={}-{}", part.start, part.end - 1))
 }
 
 fn check_size(path: &RemotePath, size: u64) -> Result<()> {

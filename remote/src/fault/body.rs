@@ -118,6 +118,10 @@ impl Source for TroubledSource {
         self.inner.data()
     }
 
+    fn is_unchanged(&self, range: &Range<u64>) -> bool {
+        self.inner.is_unchanged(range)
+    }
+
     async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         if self.counts.is_offline() {
             return Err(Error::new(ErrorKind::Unreachable, "replace", &self.path));

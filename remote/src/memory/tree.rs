@@ -198,6 +198,13 @@ impl Tree {
         }
     }
 
+    /// The bytes of exactly the expected version, if they stand there.
+    pub(super) fn expected_content(&self, path: &RemotePath, expect: Expect) -> Option<Bytes> {
+        let Expect::Version(version) = expect else { return None };
+        let id = self.resolve(path).ok().filter(|id| self.version(*id) == version)?;
+        self.content(id).ok()
+    }
+
     /// Writes into the file itself, as an editor on the share does: same number, new time.
     pub(super) fn set_content(&mut self, id: u64, bytes: Bytes) {
         let now = self.tick();

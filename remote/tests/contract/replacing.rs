@@ -98,6 +98,31 @@ pub async fn rounds_send_what_changed_meanwhile(share: Share) {
     assert!(get(&share, "f").await == fourth);
 }
 
+/// What did not change the share may take from what it has; what changes while that is done is sent.
+pub async fn what_is_unchanged_stays_as_it_was(share: Share) {
+    let before = pattern(13 << 20, 1);
+    let base = put(&share, "f", &before).await.version;
+    let mut changed = before.clone();
+    changed[5 << 20..(5 << 20) + 10].fill(7);
+    let mut later = changed.clone();
+    later[100..200].fill(8);
+    later.truncate((12 << 20) + 5);
+    let upload = Upload::of(changed)
+        .unchanged_in(vec![0..5 << 20, (5 << 20) + 10..13 << 20])
+        .then(later.clone(), std::iter::once(100..200).collect());
+    let made = send(&share, "f", upload, Expect::Version(base)).await.unwrap();
+    assert_eq!(made.size, later.len() as u64);
+    assert!(get(&share, "f").await == later);
+    // Known to be of another version than the one that is there.
+    let upload = Upload::of(before.clone()).unchanged_in(vec![0..13 << 20]);
+    let lost = send(&share, "f", upload, Expect::Version(base)).await;
+    assert_eq!(kind(lost), ErrorKind::VersionChanged);
+    assert!(get(&share, "f").await == later);
+    let upload = Upload::of(before.clone()).unchanged_in(vec![0..13 << 20]);
+    send(&share, "f", upload, Expect::Any).await.unwrap();
+    assert!(get(&share, "f").await == before);
+}
+
 pub async fn holes_are_not_read_and_read_as_zeros(share: Share) {
     let mut bytes = vec![0; 8 << 20];
     bytes[3 << 20..(3 << 20) + 100].fill(5);

@@ -32,6 +32,7 @@ pub fn path(text: &str) -> RemotePath {
 pub struct Upload {
     state: Mutex<State>,
     data: Option<Vec<Range<u64>>>,
+    unchanged: Vec<Range<u64>>,
 }
 
 struct State {
@@ -44,7 +45,8 @@ struct State {
 impl Upload {
     pub fn of(bytes: impl Into<Vec<u8>>) -> Self {
         let (bytes, rounds, attrs) = (bytes.into(), VecDeque::new(), Attrs::default());
-        Upload { state: Mutex::new(State { bytes, rounds, attrs, read: Vec::new() }), data: None }
+        let state = Mutex::new(State { bytes, rounds, attrs, read: Vec::new() });
+        Upload { state, data: None, unchanged: Vec::new() }
     }
 
     pub fn with(self, attrs: Attrs) -> Self {
@@ -55,6 +57,12 @@ impl Upload {
     /// Only these ranges hold data.
     pub fn sparse(mut self, data: Vec<Range<u64>>) -> Self {
         self.data = Some(data);
+        self
+    }
+
+    /// These ranges are as the version has them that is replaced.
+    pub fn unchanged_in(mut self, unchanged: Vec<Range<u64>>) -> Self {
+        self.unchanged = unchanged;
         self
     }
 
@@ -77,6 +85,11 @@ impl Source for Upload {
 
     fn data(&self) -> Vec<Range<u64>> {
         self.data.clone().unwrap_or_else(|| std::iter::once(0..self.size()).collect())
+    }
+
+    fn is_unchanged(&self, range: &Range<u64>) -> bool {
+        let mut unchanged = self.unchanged.iter();
+        unchanged.any(|known| known.start <= range.start && range.end <= known.end)
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes> {
@@ -109,6 +122,10 @@ impl Source for Broken {
 
     fn data(&self) -> Vec<Range<u64>> {
         std::iter::once(0..self.size()).collect()
+    }
+
+    fn is_unchanged(&self, _: &Range<u64>) -> bool {
+        false
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes> {

@@ -14,7 +14,7 @@ mod range;
 mod rename;
 mod share;
 
-use crate::auth::{Access, Account, Target};
+use crate::auth::{Access, Account, Target, token};
 use crate::call::{Call, Reply, Source};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -172,6 +172,11 @@ impl Context<'_> {
             let checked =
                 self.account.authorize_source(self.call, &source.query, &target, letters, now);
             return checked.map_err(|_| refused());
+        }
+        if let Some(text) = self.call.header("x-ms-copy-source-authorization") {
+            let text = text.strip_prefix("Bearer ").filter(|_| self.call.secure);
+            let checked = text.map(|text| token::check(self.account, text, self.clock.now()));
+            return checked.and_then(std::result::Result::ok).map(drop).ok_or_else(refused);
         }
         if self.access == Access::All { Ok(()) } else { Err(refused()) }
     }

@@ -133,6 +133,10 @@ pub fn put_from_url(context: &mut Context<'_>) -> Result<Reply> {
     let call = context.call;
     let (start, end) = whole_range(call)?;
     let source = call.source("x-ms-copy-source", SOURCE_DOT)?;
+    // Other than a copy of a whole file, the request's own key is not good for the source.
+    if source.query("sig").is_none() && call.header("x-ms-copy-source-authorization").is_none() {
+        return Err(Error::new("CannotVerifyCopySource").with_status(403));
+    }
     let range = call
         .header("x-ms-source-range")
         .map(|text| parse_range(text).ok_or_else(|| Error::header("x-ms-source-range", text)));
