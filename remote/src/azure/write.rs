@@ -214,7 +214,8 @@ impl Upload {
         is_first: bool,
     ) -> Result<()> {
         let parts = ranges.iter().flat_map(|range| parts(range.start..range.end.min(size)));
-        let may_copy = is_first && self.copied_from.is_some();
+        let may_copy =
+            is_first && self.copied_from.is_some() && self.share.copies.load(Ordering::Relaxed);
         let is_copied = |part: &Range<u64>| may_copy && source.is_unchanged(part);
         let (copied, sent): (Vec<_>, Vec<_>) = parts.partition(is_copied);
         stream::iter(copied.into_iter().map(Ok))
@@ -228,18 +229,17 @@ impl Upload {
     /// Has the service copy a part, or sends it where it does not.
     async fn copy(&self, source: &dyn Source, part: Range<u64>) -> Result<()> {
         // Asked anew, so that whoever watches over the upload sees that it goes on.
-        if self.share.copies.load(Ordering::Relaxed) && source.is_unchanged(&part) {
+        if source.is_unchanged(&part) {
             let call = range_call(&self.temp, &part)
                 .header("x-ms-source-range", &format!("bytes={}-{}", part.start, part.end - 1));
             self.has_copied.store(true, Ordering::Relaxed);
             let call = self.share.http.copying_from(call, &self.path).await?;
-            match self.piece(&call).await {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind.is_transient() => return Err(error),
-                Err(error) => {
-                    tracing::info!(%error, "this share does not copy parts by itself");
-                    self.share.copies.store(false, Ordering::Relaxed);
-                }
+            let Err(error) = self.piece(&call).await else { return Ok(()) };
+            if error.kind.is_transient() {
+                tracing::debug!(%error, "a part was not copied");
+            } else {
+                tracing::info!(%error, "this share does not copy parts by itself");
+                self.share.copies.store(false, Ordering::Relaxed);
             }
         }
         self.put(source, part, true).await
