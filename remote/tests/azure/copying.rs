@@ -95,7 +95,8 @@ async fn new_attributes_while_parts_are_copied_make_it_begin_again() {
     // Of another object than the one that the rest is known of nothing is copied.
     let mut whole = after();
     whole[0] = 77;
-    let upload = Upload::of(whole.clone()).unchanged_in(vec![0..PART.start as u64]);
+    let upload =
+        Upload::of(whole.clone()).unchanged_in(std::iter::once(0..PART.start as u64).collect());
     let (path, temp) = (path("d.e/f g"), temp(1, 2));
     share.replace(&path, Arc::new(upload), Expect::Version(base), &temp).await.unwrap();
     assert!(server.read("d.e/f g").unwrap() == whole);
