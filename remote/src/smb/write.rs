@@ -12,6 +12,7 @@ use super::place::Ours;
 use super::session::{Link, Session};
 use super::wire::{self, Basic, CHAINED, Handle, Open, access, options, share};
 use crate::{Attrs, Error, ErrorKind, Expect, Metadata, RemotePath, Round, Source};
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ pub(super) const PART_BYTES: u64 = 1 << 20;
 
 /// Parts on the way at a time.
 const PARTS_AT_ONCE: usize = 8;
+
+/// A file of no more goes with the request that makes it: what one credit pays for.
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// After a broken connection a temporary file is removed within so long, or at the next start.
 const LEFTOVER_TRIES: u32 = 30;
@@ -52,6 +56,8 @@ struct Upload {
     temp: RemotePath,
     /// Taken when the file is whole.
     handle: Option<Handle>,
+    /// What it is with all that was sent, and durable with it; `None` after another byte.
+    written: Option<Facts>,
 }
 
 /// Makes `path` the whole content of `source`.
@@ -62,7 +68,8 @@ pub(super) async fn replace(
     expect: Expect,
     temp: &[u8],
 ) -> Result<Metadata, Stop> {
-    let mut upload = Upload::begin(session, path, expect, temp).await?;
+    let first = small(source).await?;
+    let mut upload = Upload::begin(session, path, expect, temp, first).await?;
     let ours = match upload.send(source, expect).await {
         Ok(ours) => ours,
         Err(stop) => {
@@ -83,43 +90,75 @@ pub(super) async fn replace(
 }
 
 impl Upload {
-    /// Makes the temporary file.
+    /// Makes the temporary file, all of a small one in the same packet. Whether it may have its place
+    /// at all is asked meanwhile: better now than after ten gigabytes.
     async fn begin(
         session: &Arc<Session>,
         path: &RemotePath,
         expect: Expect,
         temp: &[u8],
+        first: Option<Bytes>,
     ) -> Outcome<Upload> {
         let Some((dir, _)) = path.split() else {
             return Err(ErrorKind::IsADirectory.into());
         };
         let link = session.link().await?;
         session.wire(path)?;
-        // Better now than after ten gigabytes.
-        let is_new = expect == Expect::Absent && session.seems_free(&link, path).await?;
-        let first = if is_new { None } else { seen(session, &link, path).await? };
-        check(first.as_ref(), expect)?;
-        let temp = dir.join(temp);
-        let wire = session.wire(&temp)?;
+        let (session, path, temp) = (session.clone(), path.clone(), dir.join(temp));
+        let mut upload = Upload { session, path, temp, handle: None, written: None };
+        let (session, path) = (upload.session.clone(), upload.path.clone());
+        let (placed, made) =
+            tokio::join!(may_be_placed(&session, &link, &path, expect), upload.make(&link, first));
+        if let Err(fail) = placed.and(made) {
+            upload.abandon().await;
+            return Err(fail);
+        }
+        Ok(upload)
+    }
+
+    async fn make(&mut self, link: &Arc<Link>, first: Option<Bytes>) -> Outcome<()> {
+        let wire = self.session.wire(&self.temp)?;
         let plain =
             access::WRITE | access::READ_ATTRIBUTES | access::WRITE_ATTRIBUTES | access::DELETE;
         let mut wanted = plain | access::READ_SECURITY | access::WRITE_SECURITY;
         let mut has_removed = false;
-        let handle = loop {
-            let open = Open::new(wanted, share::NONE, options::NO_DIRECTORY);
-            let mut answers = link.ask(vec![open.op(&wire)]).await?;
-            match answers.done(0) {
-                Ok(()) => break answers.handle,
+        loop {
+            let mut ops = vec![Open::new(wanted, share::NONE, options::NO_DIRECTORY).op(&wire)];
+            if let Some(bytes) = &first {
+                ops.push(wire::write(CHAINED, 0, bytes.to_vec()));
+                ops.extend([wire::flush(CHAINED), wire::query(CHAINED)]);
+            }
+            let asked = link.ask(ops).await;
+            let mut answers = match asked {
+                Ok(answers) => answers,
+                Err(fail) => {
+                    if fail.is_unknown() {
+                        // It may have been made.
+                        discard_later(&self.session, &self.temp);
+                    }
+                    return Err(fail);
+                }
+            };
+            let made = answers.done(0);
+            self.handle = answers.handle.take();
+            match made {
+                Ok(()) if first.is_none() => return Ok(()),
+                Ok(()) => {
+                    answers.done(1)?;
+                    answers.done(2)?;
+                    self.written = Some(answers.facts(3)?);
+                    return Ok(());
+                }
                 // Names of this kind are one site's alone (X2): a leftover is of a try that failed.
                 Err(fail) if fail.kind == ErrorKind::Exists && !has_removed => {
                     has_removed = true;
-                    discard_temp(session, &temp, None).await;
+                    discard_temp(&self.session, &self.temp, None).await;
                 }
                 Err(fail) if fail.kind == ErrorKind::PermissionDenied && wanted != plain => {
                     wanted = plain;
                 }
                 Err(fail) if fail.kind == ErrorKind::NotFound => {
-                    return Err(match session.missing(&link, path, fail).await {
+                    return Err(match self.session.missing(link, &self.path, fail).await {
                         Ok(_) => ErrorKind::Busy.into(),
                         Err(fail) => fail,
                     });
@@ -127,27 +166,29 @@ impl Upload {
                 Err(fail) => {
                     if fail.is_unknown() {
                         // It may have been made.
-                        discard_later(session, &temp);
+                        discard_later(&self.session, &self.temp);
                     }
                     return Err(fail);
                 }
             }
-        };
-        let (session, path) = (session.clone(), path.clone());
-        Ok(Upload { session, path, temp, handle })
+        }
     }
 
     /// Sends all of `source` until it settles.
     async fn send(&mut self, source: &dyn Source, expect: Expect) -> Result<Ours, Stop> {
         let (mut size, mut ranges) = (source.size(), source.data());
-        if size > 0 {
+        let mut is_sent = self.written.is_some();
+        if size > 0 && !is_sent {
             self.resize(size).await?;
         }
         loop {
-            self.fill(source, &ranges, size).await?;
+            if !is_sent {
+                self.fill(source, &ranges, size).await?;
+            }
             match source.next_round().await.map_err(Stop::Source)? {
                 Round::Resend { size: now, ranges: again } => {
                     (size, ranges) = (now, again);
+                    (is_sent, self.written) = (false, None);
                     self.resize(size).await?;
                 }
                 Round::Settled(attrs) => return Ok(self.finish(expect, &attrs).await?),
@@ -193,8 +234,7 @@ impl Upload {
         let writes = stream::iter(parts).map(|part| async move {
             let bytes = source.read(part.clone()).await.map_err(Stop::Source)?;
             if bytes.len() as u64 != part.end - part.start {
-                let text = "the source gave another number of bytes";
-                return Err(Stop::Fail(Fail::saying(ErrorKind::Source, text)));
+                return Err(miscounted());
             }
             let write = wire::write(handle.id, part.start, bytes.into());
             handle.ask(vec![write]).await?.done(0)?;
@@ -207,9 +247,15 @@ impl Upload {
     async fn finish(&mut self, expect: Expect, attrs: &Attrs) -> Outcome<Ours> {
         let handle = self.handle()?;
         let link = handle.link().clone();
-        let mut answers = handle.ask(vec![wire::flush(handle.id), wire::query(CHAINED)]).await?;
-        answers.done(0)?;
-        let written = answers.facts(1)?;
+        let written = match self.written.clone() {
+            Some(written) => written,
+            None => {
+                let ops = vec![wire::flush(handle.id), wire::query(CHAINED)];
+                let mut answers = handle.ask(ops).await?;
+                answers.done(0)?;
+                answers.facts(1)?
+            }
+        };
         let old = match expect {
             // Whether something is there the last step tells.
             Expect::Absent => None,
@@ -261,10 +307,40 @@ impl Drop for Upload {
             let (session, path, temp) =
                 (self.session.clone(), self.path.clone(), self.temp.clone());
             runtime.spawn(async move {
-                Upload { session, path, temp, handle: Some(handle) }.abandon().await;
+                let handle = Some(handle);
+                Upload { session, path, temp, handle, written: None }.abandon().await;
             });
         }
     }
+}
+
+/// All bytes of a file that is small and has no holes.
+async fn small(source: &dyn Source) -> Result<Option<Bytes>, Stop> {
+    let all = 0..source.size();
+    if all.is_empty() || all.end > SMALL_BYTES || source.data() != [all.clone()] {
+        return Ok(None);
+    }
+    let bytes = source.read(all.clone()).await.map_err(Stop::Source)?;
+    match bytes.len() as u64 == all.end {
+        true => Ok(Some(bytes)),
+        false => Err(miscounted()),
+    }
+}
+
+fn miscounted() -> Stop {
+    Stop::Fail(Fail::saying(ErrorKind::Source, "the source gave another number of bytes"))
+}
+
+/// Whether what is at the place is what is expected, as it is before anything is sent.
+async fn may_be_placed(
+    session: &Session,
+    link: &Arc<Link>,
+    path: &RemotePath,
+    expect: Expect,
+) -> Outcome<()> {
+    let is_new = expect == Expect::Absent && session.seems_free(link, path).await?;
+    let first = if is_new { None } else { seen(session, link, path).await? };
+    check(first.as_ref(), expect)
 }
 
 async fn seen(session: &Session, link: &Arc<Link>, path: &RemotePath) -> Outcome<Option<Seen>> {
