@@ -29,6 +29,9 @@ git command -v git
 rsync command -v rsync
 tar command -v tar
 util-linux command -v setpriv
+dbus-daemon command -v dbus-daemon
+dbus-bin command -v dbus-send
+gnome-keyring command -v gnome-keyring-daemon
 gcc command -v cc
 python3 python3 -c "import sqlite3, mmap"
 python3-venv python3 -c "import venv, ensurepip"

@@ -3,6 +3,7 @@
 use crate::credentials;
 use crate::fail;
 use crate::place;
+use crate::secret;
 use crate::text::say;
 use anyhow::{Result, bail};
 use covefs_cache::{Config, StartError};
@@ -126,7 +127,11 @@ fn is_snapshot(text: &str) -> bool {
 pub(crate) fn snapshots(share: &AzureShare, file: Option<&std::path::Path>) -> Result<()> {
     let endpoint = share.endpoint.as_deref();
     let set = |name: &str| std::env::var(name).ok();
-    let account = credentials::read(&share.account, endpoint, file, set)?;
+    let kept = match credentials::missing(&share.account, file, set) {
+        Some(wanted) => secret::find(&wanted, &mut |note| eprintln!("covefs: {note}"))?,
+        None => None,
+    };
+    let account = credentials::read(&share.account, endpoint, file, set, kept.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let asked = runtime.block_on(async {
         tokio::time::timeout(OPEN_WITHIN, AzureRemote::snapshots(account, &share.share)).await

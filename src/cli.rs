@@ -119,6 +119,18 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         credentials: Option<PathBuf>,
     },
+    /// Keep the password or key of a share in your keyring, where `covefs mount` finds it
+    Login {
+        /// The share: smb://USER@HOST/SHARE (for all shares of the server) or
+        /// azfiles://ACCOUNT/SHARE (for all of the account). What is kept is asked for, or read from
+        /// standard input
+        share: OsString,
+    },
+    /// Take it out of your keyring again
+    Logout {
+        /// The share, as for `covefs login`
+        share: OsString,
+    },
     /// Mount a sample share and show what the drive does
     Demo {
         /// Without a person: verify every claim, clean up, fail on any surprise
@@ -233,7 +245,8 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "OCTAL")]
     pub dir_mode: Option<String>,
     /// A file with the login of the share (AZURE_STORAGE_KEY=..., or username= and password=),
-    /// which only you can read; a dir: share needs none
+    /// which only you can read; without one: variables, your keyring (see `covefs login`), and for
+    /// SMB the terminal. A dir: share needs none
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub credentials: Option<PathBuf>,
     /// Encryption of an SMB share: where the server can, or not at all, or never [default: auto]
@@ -275,7 +288,7 @@ pub(crate) struct MountArgs {
     /// Called by mount(8), which wants no word on success
     #[arg(long = "by-mount8", hide = true)]
     pub by_mount8: bool,
-    /// Standard input holds the password that a person typed
+    /// Standard input holds the secret that the keyring had, or a person typed
     #[arg(long, hide = true)]
     pub password_piped: bool,
     /// Standard output is the pipe to the waiting parent (see `relay`)
@@ -381,6 +394,8 @@ mod tests {
             "covefs check /c --repair",
             "covefs check /m --scrub",
             "covefs snapshots azfiles://acme/docs --credentials f",
+            "covefs login smb://me@nas/docs",
+            "covefs logout azfiles://acme/docs",
             "covefs demo --check",
             "covefs demo --azure --check",
             "covefs completions bash",

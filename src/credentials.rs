@@ -2,6 +2,8 @@
 //! variables that Microsoft's own tools use. It is handed to the remote and written nowhere.
 
 use crate::fail;
+use crate::keyring::Place;
+use crate::secret::Wanted;
 use crate::system::files;
 use anyhow::Result;
 use covefs_remote::azure::{AUTHORITY, Account, Entra, Identity, MACHINE};
@@ -24,16 +26,18 @@ const MACHINE_HOST: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
 const HOW: &str = "set AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY, \
                    AZURE_STORAGE_SAS_TOKEN or, for Entra ID, AZURE_TOKEN_CREDENTIALS; or write \
                    one of them as NAME=VALUE into a file that only you can read (chmod 600) and \
-                   name that with --credentials FILE";
+                   name that with --credentials FILE; covefs login azfiles://ACCOUNT/SHARE keeps a key \
+                   in your keyring";
 
 /// The login for the account of this name, which a share names; a file is stronger than the
 /// environment. `endpoint` is the account's address, where the share's name tells another than
-/// the usual one.
+/// the usual one; `kept` is what a keyring has.
 pub(crate) fn read(
     account: &str,
     endpoint: Option<&str>,
     file: Option<&Path>,
     environment: impl Fn(&str) -> Option<String>,
+    kept: Option<&str>,
 ) -> Result<Account> {
     let (login, place) = match file {
         Some(path) => {
@@ -43,7 +47,13 @@ pub(crate) fn read(
         }
         None => {
             let set = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
-            (of_variables(account, "the environment", set)?, "the environment".to_string())
+            match (of_variables(account, "the environment", set)?, kept) {
+                (None, Some(kept)) => {
+                    let login = of_text(account, kept, set(ENDPOINT))?;
+                    (Some(login), "the keyring".to_string())
+                }
+                (login, _) => (login, "the environment".to_string()),
+            }
         }
     };
     let Some(login) = login else {
@@ -55,6 +65,50 @@ pub(crate) fn read(
     match endpoint {
         Some(endpoint) => login.at(endpoint).map_err(|error| said(&place, &error)),
         None => Ok(login),
+    }
+}
+
+/// What a keyring may have for an account.
+pub(crate) fn secret(account: &str) -> Wanted {
+    Wanted {
+        place: Place { service: format!("covefs azfiles://{account}"), user: account.into() },
+        what: format!("account key, SAS token or connection string of {account}"),
+        is_typed: false,
+    }
+}
+
+/// What a keyring has to be asked for; `None` where the login is said somewhere, or a file is
+/// named that should say it.
+pub(crate) fn missing(
+    account: &str,
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Option<Wanted> {
+    let set = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+    // What is wrong with it is said when it is used.
+    let is_said = file.is_some() || !matches!(of_variables(account, "", set), Ok(None));
+    (!is_said).then(|| secret(account))
+}
+
+/// A login by the text alone: a key, a SAS token or a connection string, as the portal shows them.
+/// `endpoint` is the account's address, where the environment tells another than the usual one.
+pub(crate) fn of_text(account: &str, text: &str, endpoint: Option<String>) -> Result<Account> {
+    let text = text.trim();
+    let has = |part: &str| text.to_ascii_lowercase().contains(part);
+    let name = if has("accountname=") || has("accountkey=") || has("sharedaccesssignature=") {
+        CONNECTION_STRING
+    } else if has("sig=") {
+        SAS
+    } else {
+        KEY
+    };
+    let get = |wanted: &str| match wanted {
+        ENDPOINT => endpoint.clone(),
+        _ => (wanted == name).then(|| text.to_string()),
+    };
+    match of_variables(account, "the keyring", get)? {
+        Some(login) => Ok(login),
+        None => Err(fail::usage(format!("no login for the storage account {account}; {HOW}"))),
     }
 }
 
@@ -163,9 +217,15 @@ mod tests {
     const SECRET_KEY: &str = "aHVudGVyMg==";
 
     fn from(set: &[(&str, &str)], account: &str) -> Result<Account> {
-        read(account, None, None, |name| {
-            set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_string())
-        })
+        read(
+            account,
+            None,
+            None,
+            |name| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_string())
+            },
+            None,
+        )
     }
 
     fn line_of(outcome: Result<Account>) -> (u8, String) {
@@ -218,6 +278,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_keyring_is_asked_for_what_stands_nowhere() {
+        let nothing = |_: &str| None;
+        let key = |name: &str| (name == KEY).then(|| SECRET_KEY.to_string());
+        assert_eq!(missing("acme", None, nothing).unwrap(), secret("acme"));
+        assert!(missing("acme", None, key).is_none());
+        assert!(missing("acme", Some(Path::new("/login")), nothing).is_none());
+        let string = format!("AccountName=acme;AccountKey={SECRET_KEY}");
+        for kept in [SECRET_KEY, "?sv=1&sig=hunter2", &string] {
+            let login = read("acme", None, None, nothing, Some(kept)).unwrap();
+            assert_eq!(login.name(), "acme");
+            let shown = format!("{login:?}");
+            assert!(!shown.contains("hunter2") && !shown.contains("aHVu"), "{shown}");
+        }
+        let (code, line) = line_of(read("other", None, None, nothing, Some(&string)));
+        assert!(code == 2 && line.contains("the login in the keyring is for"), "{line}");
+        let elsewhere = |name: &str| (name == ENDPOINT).then(|| "x".to_string());
+        let (_, line) = line_of(read("acme", None, None, elsewhere, Some(SECRET_KEY)));
+        assert!(line.contains("AZURE_STORAGE_FILE_ENDPOINT in the keyring"), "{line}");
+        let (_, line) = line_of(read("acme", None, None, nothing, Some("hunter2!")));
+        assert!(line.contains("AZURE_STORAGE_KEY in the keyring"), "{line}");
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_file_must_be_its_owner_s_alone() {
@@ -229,7 +312,7 @@ mod tests {
         let from_file = |mode| {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
             let none = |_: &str| Some("another".to_string());
-            read("acme", None, Some(&path), none)
+            read("acme", None, Some(&path), none, None)
         };
         assert_eq!(from_file(0o600).unwrap().name(), "acme");
         assert_eq!(from_file(0o400).unwrap().name(), "acme");
@@ -239,8 +322,10 @@ mod tests {
         }
         std::fs::write(&path, "AZURE_STORAGE_ACCOUNT=acme\n").unwrap();
         assert!(line_of(from_file(0o600)).1.contains("no login"));
-        let gone = read("acme", None, Some(&dir.path().join("gone")), |_| None);
+        let gone = read("acme", None, Some(&dir.path().join("gone")), |_| None, None);
         assert!(line_of(gone).1.contains("open the credentials"));
-        assert!(line_of(read("acme", None, Some(dir.path()), |_| None)).1.contains("not a file"));
+        assert!(
+            line_of(read("acme", None, Some(dir.path()), |_| None, None)).1.contains("not a file")
+        );
     }
 }

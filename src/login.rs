@@ -1,17 +1,19 @@
 //! The login of an SMB server: from a file as `mount.cifs` has it, which only its owner can read,
-//! from the environment, or from a person who is asked. It is handed to the remote and written nowhere.
+//! from the environment, the keyring, or a person who is asked. It is handed to the remote and written nowhere.
 
 use crate::fail;
+use crate::keyring::Place;
+use crate::secret::Wanted;
 use crate::smb::SmbShare;
 use crate::system::files;
-use crate::text::escaped;
 use anyhow::Result;
 use covefs_remote::smb::{Login, Ticket};
 use std::path::Path;
 
 /// What to do where there is none.
 const HOW: &str = "write username=, password= and, if need be, domain= on lines of a file that only \
-                   you can read (chmod 600) and name that with --credentials FILE, or set PASSWD, or get a \
+                   you can read (chmod 600) and name that with --credentials FILE, or set PASSWD, or keep \
+                   the password in your keyring with covefs login smb://USER@HOST/SHARE, or get a \
                    Kerberos ticket with kinit and set KRB5CCNAME=FILE:...";
 
 /// What is said of a login, in any place.
@@ -39,20 +41,57 @@ fn gather(
     Ok(Said { user, domain, password })
 }
 
-/// The words to ask a person for a password with; `None` where it is said somewhere, or nobody is
-/// named whose it could be.
-pub(crate) fn missing_password(
+/// What a keyring or a person may know: the password of whom the share's name or the environment
+/// says.
+pub(crate) fn secret(
+    share: &SmbShare,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Wanted> {
+    let said = gather(share, None, environment)?;
+    match &said.user {
+        Some(user) => Ok(wanted(share, user, said.domain.as_deref())),
+        None => Err(nobody(share)),
+    }
+}
+
+/// The password that has to come from a keyring or a person; `None` where it is said somewhere, or
+/// nobody is named whose it could be.
+pub(crate) fn missing(
     share: &SmbShare,
     file: Option<&Path>,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<Option<String>> {
+) -> Result<Option<Wanted>> {
     let said = gather(share, file, &environment)?;
     let is_said = said.password.is_some() || ticket(&environment).is_some();
     let user = said.user.filter(|_| !is_said);
-    Ok(user.map(|user| format!("Password of {} at {}: ", escaped(&user), escaped(&share.host))))
+    Ok(user.map(|user| wanted(share, &user, said.domain.as_deref())))
 }
 
-/// The login for a share; `typed` is what a person said who was asked.
+fn wanted(share: &SmbShare, user: &str, domain: Option<&str>) -> Wanted {
+    let what = format!("password of {user} at {}", share.host);
+    let (within, user) = parts(user);
+    let user = match domain.or(within) {
+        Some(domain) => format!("{domain}\\{user}"),
+        None => user.to_string(),
+    };
+    // Windows and Samba fold the case of users and domains.
+    let place = Place { service: format!("covefs {}", share.server()), user: user.to_lowercase() };
+    Wanted { place, what, is_typed: true }
+}
+
+/// As `mount.cifs` has it: `DOMAIN\user` or `DOMAIN/user`.
+fn parts(user: &str) -> (Option<&str>, &str) {
+    match user.split_once(['\\', '/']) {
+        Some((domain, user)) => (Some(domain), user),
+        None => (None, user),
+    }
+}
+
+fn nobody(share: &SmbShare) -> anyhow::Error {
+    fail::usage(format!("no user for {}; write smb://USER@HOST/SHARE", share.host))
+}
+
+/// The login for a share; `typed` is what the keyring or a person said.
 pub(crate) fn read(
     share: &SmbShare,
     file: Option<&Path>,
@@ -69,18 +108,11 @@ pub(crate) fn read(
         return Err(fail::usage(format!("no password for {}{shown}; {HOW}", share.host)));
     };
     let Some(user) = user else {
-        return Err(fail::usage(format!(
-            "no user for {}; write smb://USER@HOST/SHARE",
-            share.host
-        )));
+        return Err(nobody(share));
     };
-    // As mount.cifs has it: DOMAIN\user or DOMAIN/user.
-    let (within, user) = match user.split_once(['\\', '/']) {
-        Some((within, user)) => (Some(within.to_string()), user.to_string()),
-        None => (None, user),
-    };
-    let domain = domain.or(within).unwrap_or_default();
-    Ok(Login { user, domain, password, ticket: None })
+    let (within, user) = parts(&user);
+    let domain = domain.or(within.map(str::to_string)).unwrap_or_default();
+    Ok(Login { user: user.to_string(), domain, password, ticket: None })
 }
 
 /// The Kerberos tickets of the user, where they are in a file: other kinds of caches are not read.
@@ -153,7 +185,7 @@ mod tests {
         let login = read(&share("//nas/x"), None, set, None).unwrap();
         assert_eq!((&*login.user, &*login.domain, &*login.password), ("me", "WORK", "hunter2"));
         assert!(!format!("{login:?}").contains("hunter2"));
-        assert_eq!(missing_password(&share("//nas/x"), None, set).unwrap(), None);
+        assert_eq!(missing(&share("//nas/x"), None, set).unwrap(), None);
         let none = read(&share("//me@nas/x"), None, |_| None, None).unwrap_err();
         assert_eq!(fail::exit_code(&none), 2);
         assert!(fail::one_line(&none).contains("--credentials FILE"));
@@ -170,11 +202,7 @@ mod tests {
             let ticket = login.ticket.unwrap();
             assert_eq!((&*login.user, ticket.cache.to_str()), ("me", Some("/run/tickets")));
             assert_eq!(ticket.config.to_str(), Some("/etc/krb5.conf"));
-            assert_eq!(
-                missing_password(&named, None, tickets(cache)).unwrap(),
-                None,
-                "nobody is asked"
-            );
+            assert_eq!(missing(&named, None, tickets(cache)).unwrap(), None, "nobody is asked");
         }
         assert!(read(&named, None, tickets("KEYRING:persistent:0"), None).is_err());
         let login = read(&named, None, tickets("/run/tickets"), Some("typed".into())).unwrap();
@@ -182,12 +210,19 @@ mod tests {
     }
 
     #[test]
-    fn a_person_is_asked_for_what_stands_nowhere() {
+    fn what_stands_nowhere_is_looked_for_in_the_keyring_and_asked_for() {
         let named = share("//me@nas/x");
-        let words = missing_password(&named, None, |_| None).unwrap();
-        assert_eq!(words.as_deref(), Some("Password of me at nas: "));
+        let wanted = missing(&named, None, |_| None).unwrap().unwrap();
+        assert_eq!(wanted.what, "password of me at nas");
+        assert!(wanted.is_typed);
+        assert_eq!(secret(&named, |_| None).unwrap(), wanted);
         let login = read(&named, None, |_| None, Some("typed".into())).unwrap();
         assert_eq!((&*login.user, &*login.password), ("me", "typed"));
-        assert_eq!(missing_password(&share("//nas/x"), None, |_| None).unwrap(), None);
+        let nobody = share("//nas/x");
+        assert_eq!(missing(&nobody, None, |_| None).unwrap(), None);
+        assert_eq!(fail::exit_code(&secret(&nobody, |_| None).unwrap_err()), 2);
+        // The user and the domain of a file count as those of the name.
+        let place = |named: &str| missing(&share(named), None, |_| None).unwrap().unwrap().place;
+        assert_eq!(place("smb://WORK;me@nas/x").user, r"work\me");
     }
 }

@@ -13,6 +13,7 @@ mod drive;
 mod fail;
 #[cfg(all(test, unix))]
 mod fuzz;
+mod keyring;
 mod log;
 mod login;
 mod mounts;
@@ -25,6 +26,7 @@ mod registry;
 mod relay;
 mod remote;
 mod run;
+mod secret;
 mod share;
 mod size;
 mod smb;
@@ -82,6 +84,8 @@ fn dispatch(cli: Cli, arguments: &[OsString]) -> Result<u8> {
         Command::Snapshots { share, credentials } => {
             share::snapshots(&share, credentials.as_deref())?
         }
+        Command::Login { share } => secret::login(&share)?,
+        Command::Logout { share } => secret::logout(&share)?,
         Command::Demo { check, azure } => demo::run(check, azure)?,
         #[cfg(windows)]
         Command::Service { what } => return system::service::run(&what, arguments),

@@ -7,6 +7,7 @@ use crate::login;
 use crate::options;
 use crate::place;
 use crate::registry::Note;
+use crate::secret::Wanted;
 use crate::share::Share;
 use crate::system::user::{self, User};
 use crate::system::{files, mountpoint};
@@ -48,19 +49,18 @@ pub(crate) struct Request {
     extra: Vec<String>,
     /// Stay in the foreground.
     pub foreground: bool,
-    /// The password that a person typed.
+    /// The secret that the keyring had, or a person typed.
     pub typed: Option<String>,
 }
 
 impl Request {
-    /// The words to ask a person with for a password that stands nowhere; `None`: it does, or none
-    /// is needed.
-    pub(crate) fn missing_password(&self) -> Result<Option<String>> {
+    /// The secret that stands nowhere; `None`: it does, or none is needed.
+    pub(crate) fn missing(&self) -> Result<Option<Wanted>> {
+        let file = self.settings.credentials.as_deref();
         match &self.share {
-            Share::Smb(share) => {
-                login::missing_password(share, self.settings.credentials.as_deref(), variable)
-            }
-            Share::Dir(_) | Share::Azure(_) => Ok(None),
+            Share::Smb(share) => login::missing(share, file, variable),
+            Share::Azure(share) => Ok(credentials::missing(&share.account, file, variable)),
+            Share::Dir(_) => Ok(None),
         }
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn decide(
     };
     share.check(place::is_cache(&cache_dir))?;
     let file = settings.credentials.as_deref();
-    let account = account(&share, file)?;
+    let account = account(&share, file, typed.as_deref())?;
     let login = login(&share, file, typed)?.map(|login| (login, settings.smb_encrypt));
     let allow_other = settings.allow_other.unwrap_or(user.is_root());
     mountpoint::check_driver(user, allow_other)?;
@@ -142,12 +142,12 @@ pub(crate) fn decide(
 }
 
 /// The login that an Azure share needs.
-fn account(share: &Share, file: Option<&Path>) -> Result<Option<Account>> {
+fn account(share: &Share, file: Option<&Path>, kept: Option<&str>) -> Result<Option<Account>> {
     match share {
         Share::Dir(_) | Share::Smb(_) => Ok(None),
         Share::Azure(share) => {
             let endpoint = share.endpoint.as_deref();
-            credentials::read(&share.account, endpoint, file, variable).map(Some)
+            credentials::read(&share.account, endpoint, file, variable, kept).map(Some)
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::plan::{self, Plan, Request};
 use crate::registry::{self, Note};
 use crate::relay::{self, Relay};
 use crate::remote;
+use crate::secret;
 use crate::size::format_size;
 use crate::system::user::User;
 use crate::system::{channel, daemon, terminal, unmount};
@@ -43,8 +44,9 @@ pub(crate) fn mount(args: &MountArgs, arguments: &[OsString]) -> Result<u8> {
     }
     if args.password_piped {
         request.typed = Some(terminal::read_line()?);
-    } else if let Some(prompt) = request.missing_password()?.filter(|_| terminal::is_there()) {
-        request.typed = Some(terminal::ask_secret(&prompt)?);
+    } else if let Some(wanted) = request.missing()?.filter(|_| !args.relay) {
+        // The command asks, in the session of whoever called it, and hands it to the daemon.
+        request.typed = secret::find(&wanted, &mut |note| eprintln!("covefs: {note}"))?;
     }
     if !request.foreground {
         return relay::start_daemon(arguments, args.by_mount8, request.typed);

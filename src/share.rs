@@ -1,7 +1,10 @@
 //! Share names: what `covefs mount SHARE` can name, and what to say of those it cannot.
 
 use crate::azure::AzureShare;
+use crate::credentials;
 use crate::fail;
+use crate::login;
+use crate::secret::Wanted;
 use crate::smb::SmbShare;
 use crate::system::files;
 use anyhow::{Context, Result, bail};
@@ -68,6 +71,23 @@ impl Share {
             Share::Dir(path) => [b"dir:", &*files::bytes(path.as_os_str())].concat(),
             Share::Azure(share) => share.canonical().into_bytes(),
             Share::Smb(share) => share.canonical().into_bytes(),
+        }
+    }
+
+    /// The secret that a keyring may keep for it; `None`: it needs none.
+    pub(crate) fn secret(&self) -> Result<Option<Wanted>> {
+        match self {
+            Share::Dir(_) => Ok(None),
+            Share::Azure(share) => Ok(Some(credentials::secret(&share.account))),
+            Share::Smb(share) => login::secret(share, |name| std::env::var(name).ok()).map(Some),
+        }
+    }
+
+    /// Refuses a secret that cannot be one.
+    pub(crate) fn check_secret(&self, text: &str) -> Result<()> {
+        match self {
+            Share::Dir(_) | Share::Smb(_) => Ok(()),
+            Share::Azure(share) => credentials::of_text(&share.account, text, None).map(drop),
         }
     }
 

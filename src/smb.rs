@@ -3,7 +3,7 @@
 use crate::fail;
 use crate::login;
 use crate::place;
-use crate::system::terminal;
+use crate::secret;
 use crate::text::say;
 use anyhow::{Result, bail};
 use covefs_cache::{Config, StartError};
@@ -89,15 +89,20 @@ impl SmbShare {
 
     /// The one name it has however it was written, and whoever logs in.
     pub(crate) fn canonical(&self) -> String {
-        let host = self.host.to_ascii_lowercase();
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
-        let port = if self.port == PORT { String::new() } else { format!(":{}", self.port) };
-        let start = format!("smb://{host}{port}/{}", self.share);
+        let start = format!("{}/{}", self.server(), self.share);
         let start = if self.dir.is_empty() { start } else { format!("{start}/{}", self.dir) };
         match &self.snapshot {
             Some(snapshot) => format!("{start}@{snapshot}"),
             None => start,
         }
+    }
+
+    /// The server, by the one name that it has.
+    pub(crate) fn server(&self) -> String {
+        let host = self.host.to_ascii_lowercase();
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let port = if self.port == PORT { String::new() } else { format!(":{}", self.port) };
+        format!("smb://{host}{port}")
     }
 
     /// The last part of the name.
@@ -124,8 +129,10 @@ fn host_and_port(place: &str) -> Option<(String, u16)> {
 /// `covefs snapshots`: one on each line, oldest first.
 pub(crate) fn snapshots(share: &SmbShare, file: Option<&Path>) -> Result<()> {
     let set = |name: &str| std::env::var(name).ok();
-    let prompt = login::missing_password(share, file, set)?.filter(|_| terminal::is_there());
-    let typed = prompt.map(|words| terminal::ask_secret(&words)).transpose()?;
+    let typed = match login::missing(share, file, set)? {
+        Some(wanted) => secret::find(&wanted, &mut |note| eprintln!("covefs: {note}"))?,
+        None => None,
+    };
     let login = login::read(share, file, set, typed)?;
     let user = login.user.clone();
     let config = SmbConfig { port: share.port, ..SmbConfig::new(&share.host, &share.share, login) };

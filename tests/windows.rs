@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use azure_files_emulator::{Config, Emulator};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -132,6 +133,51 @@ fn without_winfsp_s_driver_nothing_is_left_behind() {
     let told = covefs(&program, home.path(), &["check", cache.unwrap().to_str().unwrap()], &[]);
     assert_eq!(told.code, Some(0), "{told:?}");
     assert!(told.out.contains("0 problems found"), "{told:?}");
+}
+
+/// Runs the command with a line to read.
+fn told_a_line(words: &[&str], line: &str) -> Told {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_covefs"))
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Told { code: status.code(), out: text(stdout), error: text(stderr) }
+}
+
+#[test]
+fn logins_are_kept_in_the_credential_manager() {
+    let server = Emulator::start(Config::default()).unwrap();
+    server.create_share("docs");
+    let azure = format!("azfiles://{}/docs", server.account());
+    let string = server.connection_string();
+    let smb = "smb://me@127.0.0.1:1/docs";
+    for (share, secret, code) in [(&*azure, &*string, 0), (smb, "hunter2 \u{e4}", 1)] {
+        let snapshots = ["snapshots", share];
+        check(&snapshots, 2, "", "covefs login");
+        let told = told_a_line(&["login", share], &format!("{secret}\r\n"));
+        assert_eq!(told.code, Some(0), "{told:?}");
+        assert!(told.out.contains("is in the keyring"), "{told:?}");
+        let home = tempfile::tempdir().unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_covefs"));
+        // With a login it goes on to the server, of which the second one is not there.
+        let told = covefs(program, home.path(), &snapshots, &[]);
+        assert_eq!(told.code, Some(code), "{told:?}");
+        assert!(!told.error.contains("hunter2") && !told.error.contains("login"), "{told:?}");
+        check(&["logout", share], 0, "no longer in the keyring", "");
+        check(&["logout", share], 1, "", "the keyring has no");
+        check(&snapshots, 2, "", "covefs login");
+    }
+    let told = told_a_line(&["login", &azure], "no key!\n");
+    assert_eq!(told.code, Some(2), "{told:?}");
+    let told = told_a_line(&["login", smb], &format!("{}\n", "x".repeat(3000)));
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.error.contains("it keeps at most"), "{told:?}");
 }
 
 /// A service without WinFsp ends at once, and whoever installs it reads why.

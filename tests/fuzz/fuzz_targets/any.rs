@@ -13,20 +13,29 @@ mod credentials;
 mod fail;
 #[path = "../../../src/fuzz.rs"]
 mod fuzz;
+#[path = "../../../src/keyring.rs"]
+mod keyring;
 #[path = "../../../src/login.rs"]
 mod login;
 #[path = "../../../src/options.rs"]
 mod options;
 #[path = "../../../src/place.rs"]
 mod place;
+#[path = "../../../src/secret.rs"]
+mod secret;
 #[path = "../../../src/share.rs"]
 mod share;
 #[path = "../../../src/size.rs"]
 mod size;
 #[path = "../../../src/smb.rs"]
 mod smb;
-#[path = "../../../src/terminal.rs"]
-mod terminal;
+/// Of the rooms of each system.
+mod system {
+    #[path = "../../../../src/system/unix/files.rs"]
+    pub(crate) mod files;
+    #[path = "../../../../src/system/unix/terminal.rs"]
+    pub(crate) mod terminal;
+}
 #[path = "../../../src/text.rs"]
 mod text;
 
