@@ -2,6 +2,9 @@
 //! that of SMB over Samba.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(windows)]
+#[path = "samba/given.rs"]
+mod given;
 #[cfg(unix)]
 mod samba;
 
@@ -15,7 +18,6 @@ use covefs_remote::attempt::{AttemptConfig, Guarded};
 use covefs_remote::azure::{Account, AzureConfig, AzureRemote};
 use covefs_remote::fault::FaultRemote;
 use covefs_remote::memory::MemoryRemote;
-#[cfg(unix)]
 use covefs_remote::smb::{SmbConfig, SmbRemote};
 use std::sync::Arc;
 use suite::Share;
@@ -32,6 +34,11 @@ fn azure(server: &Emulator) -> Share {
     let account = Account::from_connection_string(&server.connection_string()).unwrap();
     let config = AzureConfig { page_entries: 7, ..AzureConfig::new(account, "docs") };
     Arc::new(AzureRemote::new(config).unwrap())
+}
+
+/// An SMB share with pages as short.
+fn smb_of(config: SmbConfig) -> Share {
+    Arc::new(SmbRemote::new(SmbConfig { page_entries: 7, ..config }))
 }
 
 macro_rules! over_all {
@@ -55,16 +62,23 @@ macro_rules! over_all {
                 suite::$room::$case(super::azure(&server)).await;
             })*
         }
-        #[cfg(unix)]
         mod smb {
             use super::*;
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            $(#[cfg(unix)]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $case() {
                 let Some(samba) = samba::Samba::start() else { return };
                 for share in [samba::PLAIN, samba::SECRET] {
-                    let config = samba.config(share);
-                    let remote = SmbRemote::new(SmbConfig { page_entries: 7, ..config });
-                    suite::$room::$case(Arc::new(remote)).await;
+                    suite::$room::$case(smb_of(samba.config(share))).await;
+                }
+            })*
+            $(#[cfg(windows)]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() {
+                for share in ["plain", "secret"] {
+                    if let Some(config) = given::fresh(share).await {
+                        suite::$room::$case(smb_of(config)).await;
+                    }
                 }
             })*
         }

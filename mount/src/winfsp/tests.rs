@@ -6,6 +6,8 @@ mod by_context;
 #[cfg(unix)]
 mod by_volume;
 mod data;
+#[path = "../../../remote/tests/samba/given.rs"]
+mod given;
 mod listing;
 mod names;
 mod removing;

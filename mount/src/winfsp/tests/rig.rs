@@ -4,6 +4,7 @@
 pub use super::by_context::Drive;
 #[cfg(unix)]
 pub use super::by_volume::Drive;
+use super::given;
 use crate::options::MountOptions;
 use crate::winfsp::facts::{Basic, Info, attribute};
 use crate::winfsp::volume::Open;
@@ -12,6 +13,7 @@ use azure_files_emulator::Emulator;
 use covefs_cache::{Config, MinFree, Vfs};
 use covefs_remote::Remote;
 use covefs_remote::azure::{Account, AzureConfig, AzureRemote};
+use covefs_remote::smb::{SmbConfig, SmbRemote};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,11 +34,13 @@ enum Share {
     Azure(Emulator),
     #[cfg(unix)]
     Dir(tempfile::TempDir),
+    /// Of a Samba server that somebody else runs.
+    Smb(SmbConfig),
 }
 
 /// A share and the drives that it is mounted as.
 pub struct Rig {
-    _share: Share,
+    share: Share,
     remote: Arc<dyn Remote>,
     dir: tempfile::TempDir,
     runtime: Runtime,
@@ -82,13 +86,20 @@ fn shares() -> impl Iterator<Item = Share> {
         Share::Azure(emulator)
     };
     #[cfg(unix)]
-    let kinds = [Share::Dir(tempfile::tempdir().unwrap()), azure()];
+    let here = [Share::Dir(tempfile::tempdir().unwrap()), azure()];
     #[cfg(windows)]
-    let kinds = [azure()];
-    kinds.into_iter()
+    let here = [azure()];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let smb = runtime.block_on(given::fresh("plain"));
+    here.into_iter().chain(smb.map(Share::Smb))
 }
 
 impl Rig {
+    /// Whether what is made read-only is so on the share.
+    pub fn keeps_modes(&self) -> bool {
+        !matches!(self.share, Share::Smb(_))
+    }
+
     fn new(share: Share) -> Rig {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
@@ -99,19 +110,17 @@ impl Rig {
                 let _inside = runtime.enter();
                 Arc::new(AzureRemote::new(config).unwrap())
             }
+            Share::Smb(config) => {
+                let _inside = runtime.enter();
+                Arc::new(SmbRemote::new(config.clone()))
+            }
             #[cfg(unix)]
             Share::Dir(dir) => {
                 let root = dir.path().to_owned();
                 Arc::new(covefs_remote::local::LocalRemote::open(root).unwrap())
             }
         };
-        Rig {
-            _share: share,
-            remote,
-            dir: tempfile::tempdir().unwrap(),
-            runtime,
-            drives: Vec::new(),
-        }
+        Rig { share, remote, dir: tempfile::tempdir().unwrap(), runtime, drives: Vec::new() }
     }
 
     fn mount(&mut self, options: &MountOptions) {
