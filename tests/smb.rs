@@ -18,8 +18,9 @@ use rustix::io::Errno;
 use samba::{PLAIN, SECRET, Samba};
 use serde_json::Value::Null;
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -75,6 +76,10 @@ impl Site {
         assert_eq!(first_difference(expected, &found), None, "{name} on the drive");
     }
 
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.at(name)).unwrap().permissions().mode() & 0o7777
+    }
+
     /// Nothing of ours is left on the share.
     #[track_caller]
     fn assert_clean(&self) {
@@ -124,6 +129,12 @@ fn what_is_written_reaches_the_share_byte_for_byte() {
     std::os::unix::fs::symlink("a/b/one", site.at("link")).unwrap();
     fs::write(site.at("closed"), b"x").unwrap();
     fs::set_permissions(site.at("closed"), PermissionsExt::from_mode(0o444)).unwrap();
+    // As git makes its objects.
+    let mut made =
+        fs::File::options().mode(0o444).write(true).create_new(true).open(site.at("made")).unwrap();
+    made.write_all(b"once").unwrap();
+    drop(made);
+    assert_eq!(site.mode("made"), 0o444);
     let time = SystemTime::UNIX_EPOCH + Duration::new(1_234_567_890, 123_456_700);
     fs::File::options().write(true).open(site.at("two")).unwrap().set_modified(time).unwrap();
     site.drive.sync();
@@ -141,10 +152,11 @@ fn what_is_written_reaches_the_share_byte_for_byte() {
     site.same_here("link", &two);
     assert_eq!(fs::read_link(site.at("link")).unwrap(), Path::new("a/b/one"));
     assert_eq!(fs::metadata(site.at("two")).unwrap().modified().unwrap(), time);
+    assert_eq!((site.mode("made"), site.mode("closed"), site.mode("moved")), (0o444, 0o444, 0o644));
     fs::remove_file(site.at("two")).unwrap();
     fs::remove_dir_all(site.at("a")).unwrap();
     site.drive.sync();
-    assert_eq!(site.server.names(PLAIN), ["closed", "link", "moved"]);
+    assert_eq!(site.server.names(PLAIN), ["closed", "link", "made", "moved"]);
     site.assert_clean();
 }
 

@@ -381,11 +381,15 @@ impl Vfs {
             || !content.flights.is_empty()
             || content.frozen.is_some()
             || content.is_held()
-            || content.unsynced
-            || content.unindexed
             || content.latched;
+        let unsettled = content.unsynced || content.unindexed;
+        if !busy && unsettled && self.are_many_unsettled() {
+            // Opened again for its sync or upload; held open, a burst of files would use up what a
+            // process may have.
+            file.close_data();
+        }
         // The registry's own and the caller's; anybody else may be about to use it.
-        if busy || Arc::strong_count(file) > 2 {
+        if busy || unsettled || Arc::strong_count(file) > 2 {
             return;
         }
         // The node stands for it from now on.

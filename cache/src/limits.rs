@@ -147,6 +147,9 @@ pub(crate) const SWEEP: Duration = Duration::from_secs(1800);
 pub(crate) const USE_GRAIN: Duration = Duration::from_secs(3600);
 /// How often all extents are looked at for that, and for what nobody used for long.
 pub(crate) const USE_LOOK: Duration = Duration::from_secs(60);
+/// Data files held open until they are settled; more are opened again: many systems allow a process
+/// 1024 descriptors.
+pub(crate) const UNSETTLED_OPEN: usize = 256;
 /// Beyond so many files one sync of the whole disk is cheaper than one for each.
 pub(crate) const SETTLE_FILES: usize = 16;
 

@@ -83,6 +83,9 @@ fn take_attrs(node: &mut Node, change: &SetAttr, now: Timestamp) -> bool {
     sets_mode || owner || times
 }
 
+/// Of a mode, what a share with a read-only attribute alone keeps.
+const WRITE_BITS: u32 = 0o222;
+
 /// Names that are ours on the share (X2): hidden here and refused.
 pub(crate) const OUR_PREFIX: &[u8] = b".~covefs-";
 
@@ -361,7 +364,12 @@ impl Vfs {
         let modes = self.remote.limits().has_modes;
         let inherits = dir.mode & 0o2000 != 0;
         let set_gid = if inherits && kind == Kind::Dir { 0o2000 } else { 0 };
-        let fallback = if kind == Kind::Dir { self.config.dir_mode } else { self.config.file_mode };
+        let fallback = match kind {
+            Kind::Dir => self.config.dir_mode,
+            // Whether a file may be written is kept by every share.
+            _ if mode & WRITE_BITS == 0 => self.config.file_mode & !WRITE_BITS,
+            _ => self.config.file_mode,
+        };
         Node {
             ino: Ino(self.next_number()),
             kind,

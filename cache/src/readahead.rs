@@ -58,8 +58,8 @@ impl Pattern {
         if self.window < limits::BLOCK {
             return 0..0;
         }
-        // Half of the window is still ahead: one longer fetch later beats many short ones now.
-        if self.ahead > range.end + self.window / 2 {
+        // Most of the window is still ahead: one longer fetch later beats many short ones now.
+        if self.ahead + limits::FLIGHT.min(self.window / 2) > range.end + self.window {
             return 0..0;
         }
         let start = self.ahead.max(range.end);
@@ -112,7 +112,7 @@ mod tests {
             at += 128 << 10;
             assert!(ahead <= at + limits::READAHEAD);
         }
-        assert!(ahead >= at + limits::READAHEAD / 2, "the pipe is kept full");
+        assert!(ahead + limits::FLIGHT >= at + limits::READAHEAD, "the pipe is kept full");
     }
 
     #[test]

@@ -29,6 +29,12 @@ impl Vfs {
         }
     }
 
+    /// Whether more files wait to be settled than may be held open meanwhile.
+    pub(crate) fn are_many_unsettled(&self) -> bool {
+        let waiting = self.settling.lock().unwrap_or_else(|p| p.into_inner());
+        waiting.len() > limits::UNSETTLED_OPEN
+    }
+
     /// Makes everything durable here that was written so far: bytes and names. A file whose bytes
     /// cannot be synced says so itself, at its next flush.
     pub fn sync_disk(&self, asked: Asked) -> Result<Step<()>> {

@@ -370,3 +370,24 @@ fn what_changes_during_an_upload_is_sent_though_it_was_the_shares_before() {
     same(&rig.there("f").unwrap(), &expected);
     same(&rig.read("f").unwrap(), &expected);
 }
+
+// Systems allow a process 1024 descriptors or less, and a file that just changed is not settled yet.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_burst_of_new_files_holds_few_descriptors() {
+    const FILES: usize = 500;
+    let rig = Rig::with(|_, config| config.debounce = Duration::from_secs(3600));
+    for number in 0..FILES {
+        rig.save(&number.to_string(), &pattern(number as u64, 100)).unwrap();
+    }
+    let ours = rig.config.cache_dir.join("data");
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let open = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let open = open.filter(|target| target.starts_with(&ours)).count();
+    assert!(open < 300, "{open} of {FILES} are held open");
+    rig.sync();
+    for number in 0..FILES {
+        let expected = pattern(number as u64, 100);
+        same(&rig.there(&number.to_string()).unwrap(), &expected);
+    }
+}

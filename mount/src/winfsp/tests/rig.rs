@@ -40,7 +40,8 @@ enum Share {
 
 /// A share and the drives that it is mounted as.
 pub struct Rig {
-    share: Share,
+    /// Lives as long as the rig.
+    _share: Share,
     remote: Arc<dyn Remote>,
     dir: tempfile::TempDir,
     runtime: Runtime,
@@ -95,11 +96,6 @@ fn shares() -> impl Iterator<Item = Share> {
 }
 
 impl Rig {
-    /// Whether what is made read-only is so on the share.
-    pub fn keeps_modes(&self) -> bool {
-        !matches!(self.share, Share::Smb(_))
-    }
-
     fn new(share: Share) -> Rig {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
@@ -120,7 +116,13 @@ impl Rig {
                 Arc::new(covefs_remote::local::LocalRemote::open(root).unwrap())
             }
         };
-        Rig { share, remote, dir: tempfile::tempdir().unwrap(), runtime, drives: Vec::new() }
+        Rig {
+            _share: share,
+            remote,
+            dir: tempfile::tempdir().unwrap(),
+            runtime,
+            drives: Vec::new(),
+        }
     }
 
     fn mount(&mut self, options: &MountOptions) {
