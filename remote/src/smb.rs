@@ -14,6 +14,8 @@ mod change;
 mod dial;
 mod facts;
 mod fail;
+#[cfg(windows)]
+pub mod folder;
 mod keep;
 mod list;
 mod look;

@@ -43,7 +43,6 @@ fn smb_of(config: SmbConfig) -> Share {
 
 macro_rules! over_all {
     ($($room:ident::$case:ident,)*) => {
-        #[cfg(unix)]
         mod local {
             use super::*;
             use covefs_remote::local::LocalRemote;

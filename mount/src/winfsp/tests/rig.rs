@@ -32,7 +32,6 @@ pub const LIST: u32 = 0x1;
 /// What is shared: closed when it is dropped.
 enum Share {
     Azure(Emulator),
-    #[cfg(unix)]
     Dir(tempfile::TempDir),
     /// Of a Samba server that somebody else runs.
     Smb(SmbConfig),
@@ -85,10 +84,7 @@ fn shares() -> impl Iterator<Item = Share> {
         emulator.create_share("docs");
         Share::Azure(emulator)
     };
-    #[cfg(unix)]
     let here = [Share::Dir(tempfile::tempdir().unwrap()), azure()];
-    #[cfg(windows)]
-    let here = [azure()];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let smb = runtime.block_on(given::fresh("plain"));
     here.into_iter().chain(smb.map(Share::Smb))
@@ -97,7 +93,11 @@ fn shares() -> impl Iterator<Item = Share> {
 impl Rig {
     /// Whether what is made read-only is so on the share.
     pub fn keeps_modes(&self) -> bool {
-        !matches!(self.share, Share::Smb(_))
+        match self.share {
+            Share::Azure(_) => true,
+            Share::Dir(_) => cfg!(unix),
+            Share::Smb(_) => false,
+        }
     }
 
     fn new(share: Share) -> Rig {
@@ -114,7 +114,6 @@ impl Rig {
                 let _inside = runtime.enter();
                 Arc::new(SmbRemote::new(config.clone()))
             }
-            #[cfg(unix)]
             Share::Dir(dir) => {
                 let root = dir.path().to_owned();
                 Arc::new(covefs_remote::local::LocalRemote::open(root).unwrap())
