@@ -100,6 +100,19 @@ impl Rig {
         }
     }
 
+    /// Whether the share gives a file the same name in other letters. Wine 8 does not on its disks, and says
+    /// that it did.
+    pub fn changes_case(&self) -> bool {
+        let Share::Dir(dir) = &self.share else { return true };
+        let [small, capital] = ["case", "CASE"].map(|name| dir.path().join(name));
+        std::fs::write(&small, "").unwrap();
+        std::fs::rename(&small, &capital).unwrap();
+        let listed = std::fs::read_dir(dir.path()).unwrap();
+        let changes = listed.map(|entry| entry.unwrap().file_name()).any(|name| name == "CASE");
+        std::fs::remove_file(&capital).unwrap();
+        changes
+    }
+
     fn new(share: Share) -> Rig {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
