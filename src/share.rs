@@ -44,12 +44,6 @@ impl Share {
         if path.is_empty() {
             return Err(fail::usage("dir: needs a path, like dir:/srv/share"));
         }
-        if cfg!(windows) {
-            return Err(fail::usage(
-                "a directory can be no share on Windows; there are azfiles://ACCOUNT/SHARE and \
-                 smb://HOST/SHARE",
-            ));
-        }
         let path = std::path::absolute(files::name(path)).context("find the share's path")?;
         Ok(Share::Dir(resolved(&path)))
     }

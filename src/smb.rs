@@ -2,7 +2,7 @@
 
 use crate::fail;
 use crate::login;
-use crate::place;
+use crate::place::{self, Earlier};
 use crate::secret;
 use crate::text::say;
 use anyhow::{Result, bail};
@@ -164,8 +164,7 @@ pub(crate) async fn open(
     config: &Config,
     note: &mut dyn FnMut(String),
 ) -> Result<Arc<SmbRemote>> {
-    let dir = &config.cache_dir;
-    let earlier = place::earlier(dir);
+    let earlier = place::earlier(&config.cache_dir);
     let known = earlier.as_ref().and_then(|earlier| earlier.identity.clone());
     let user = login.user.clone();
     let remote = SmbRemote::new(SmbConfig {
@@ -177,22 +176,41 @@ pub(crate) async fn open(
             file_mode: config.file_mode,
             dir_mode: config.dir_mode,
         },
-        known: known.clone(),
+        known,
         encrypt,
         read_only: config.read_only,
         snapshot: share.snapshot.clone(),
         ..SmbConfig::new(&share.host, &share.share, login)
     });
+    begun(remote, earlier, config, &|error| reason(share, &user, error), note).await
+}
+
+/// A share to begin with, once it was looked at: out of reach, only with an earlier cache of it.
+pub(crate) async fn begun(
+    remote: SmbRemote,
+    earlier: Option<Earlier>,
+    config: &Config,
+    reason: &dyn Fn(&covefs_remote::Error) -> String,
+    note: &mut dyn FnMut(String),
+) -> Result<Arc<SmbRemote>> {
+    let dir = &config.cache_dir;
+    let of_another = earlier.filter(|earlier| earlier.share != config.share);
     let asked = tokio::time::timeout(OPEN_WITHIN, remote.identity()).await;
     let (kind, why) = match asked {
-        Ok(Ok(found)) => match earlier {
-            Some(earlier) if earlier.share != config.share && known != Some(found) => {
+        Ok(Ok(found)) => match of_another {
+            Some(earlier) if earlier.identity != Some(found) => {
                 let error = StartError::OtherShare { dir: dir.clone(), theirs: earlier.share };
                 return Err(error.into());
             }
             _ => return Ok(Arc::new(remote)),
         },
-        Ok(Err(error)) => (error.kind, reason(share, &user, &error)),
+        Ok(Err(error)) => match of_another {
+            Some(earlier) if error.kind == ErrorKind::IdentityChanged => {
+                let error = StartError::OtherShare { dir: dir.clone(), theirs: earlier.share };
+                return Err(error.into());
+            }
+            _ => (error.kind, reason(&error)),
+        },
         Err(_) => (ErrorKind::Timeout, "it does not answer".to_string()),
     };
     if !kind.is_offline() || !place::is_cache(dir) {

@@ -63,7 +63,9 @@ fn where_nothing_is_mounted_it_is_said() {
 #[test]
 fn mistakes_are_one_line() {
     check(&["mount"], 2, "", "covefs mount --help");
-    check(&["mount", "dir:C:\\share", "X:"], 2, "", "a directory can be no share on Windows");
+    check(&["mount", "dir:", "X:"], 2, "", "dir: needs a path");
+    check(&["mount", "dir:C:\\nowhere", "X:"], 1, "", "dir:C:\\nowhere does not exist");
+    check(&["mount", "dir:C:\\windows\\win.ini", "X:"], 1, "", "is not a directory");
     check(&["mount", "azfiles://acme/docs", "X:"], 2, "", "no login for the storage account acme");
     check(&["service", "install", "azfiles://acme/docs", "X:"], 2, "", "--credentials FILE");
     check(&["service", "run", "azfiles://acme/docs", "X:"], 2, "", "what Windows calls");
@@ -88,6 +90,7 @@ fn without_winfsp_the_message_says_where_it_is() {
     let home = tempfile::tempdir().unwrap();
     for words in [
         &["mount", "azfiles://acme/docs", "X:"][..],
+        &["mount", "dir:C:\\users", "X:"],
         &["mount", "azfiles://acme/docs", "X:", "--foreground"],
         &["demo", "--check"],
     ] {

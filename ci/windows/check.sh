@@ -6,4 +6,4 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 export CC_x86_64_pc_windows_msvc=clang AR_x86_64_pc_windows_msvc=llvm-ar
 export CFLAGS_x86_64_pc_windows_msvc="--target=x86_64-w64-windows-gnu -I$mingw"
-exec cargo check "${std[@]}" "${strict[@]}" --target x86_64-pc-windows-msvc --target-dir "$target/windows" "$@"
+exec cargo check "${std[@]}" "${strict[@]}" --target x86_64-pc-windows-msvc --target-dir "$checked" "$@"

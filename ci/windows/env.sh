@@ -14,6 +14,8 @@ if [ ${#need[@]} -gt 0 ]; then
 fi
 export PATH=/usr/bin:$PATH RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
 unset RUSTUP_TOOLCHAIN RUSTC_WRAPPER
+# Built once and thrown away: what nobody debugs is built as fast as it can be.
+export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_INCREMENTAL=0
 mingw=/usr/x86_64-w64-mingw32/include
 # WinFsp's headers, for winfsp-sys: mingw-w64's stand in for those of Windows' own SDK.
 export BINDGEN_EXTRA_CLANG_ARGS="--target=x86_64-w64-windows-gnu -fms-extensions -Dstatic_assert=_Static_assert -I$mingw -include $here/winfsp-prelude.h"
@@ -21,4 +23,6 @@ std=(-Zbuild-std=std,panic_unwind -Zunstable-options)
 # Of the project's own crates; others' are what they are.
 strict=(-Zwarnings --config 'build.warnings="deny"')
 target=${CARGO_TARGET_DIR:-$PWD/target}
+# One directory for what is only checked: build scripts and macros, which run here, are built once.
+checked=$target/checked
 mkdir -p "$target"

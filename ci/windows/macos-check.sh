@@ -4,7 +4,7 @@
 # Check links nothing, so build scripts get a compiler and an archiver that create empty files.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-tools=$target/macos/no-cc
+tools=$target/no-cc
 mkdir -p "$tools"
 cat >"$tools/cc" <<'C'
 #!/bin/sh
@@ -23,4 +23,4 @@ C
 chmod +x "$tools"/*
 export PKG_CONFIG=$tools/pkg-config PKG_CONFIG_ALLOW_CROSS=1
 export CC_aarch64_apple_darwin=$tools/cc AR_aarch64_apple_darwin=$tools/ar
-exec cargo check "${std[@]}" "${strict[@]}" --target aarch64-apple-darwin --target-dir "$target/macos" "$@"
+exec cargo check "${std[@]}" "${strict[@]}" --target aarch64-apple-darwin --target-dir "$checked" "$@"

@@ -2,7 +2,6 @@
 # The tests that run under Wine, and those that cannot, with the reasons; run from the project's root.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-result=0
 # Where the simulation and what is slow is run at length already, on Linux, it is short here.
 export COVEFS_SEEDS=${COVEFS_SEEDS:-20}
 
@@ -13,10 +12,9 @@ skip+=(--skip disk::tests::reserved_blocks_are_allocated_holes)
 # Wine refuses sled's lock once more after another handle gave it up; why was not found out.
 skip+=(--skip index::tests::a_lock_that_soon_goes_is_waited_for)
 
-# Of the remote's, `local`, `differential` and `swap` are about directories as shares, which Windows has not; `smb_calls`
-# kills and freezes servers of its own, and looks at what they have on the disk.
-"$here/samba.sh" "$here/wine-test.sh" -p covefs-cache -p covefs-mount -p covefs-remote --lib --test attempt --test azure_calls \
-  --test contract --test fault --test watch --no-fail-fast -- "${skip[@]}" || result=1
-# The command, without WinFsp's driver.
-"$here/wine-test.sh" -p covefs --bin covefs --test windows --no-fail-fast || result=1
-exit "$result"
+# One call for all, so that nothing is built twice. Of the remote's, `local`, `differential` and `swap` are about
+# directories of unix (`folder` is about those of Windows); `smb_calls` kills and freezes servers of its own, and
+# looks at what they have on the disk.
+tests=(-p covefs-remote -p covefs-cache -p covefs-mount -p covefs --lib --bin covefs)
+for test in attempt azure_calls contract fault folder watch windows; do tests+=(--test "$test"); done
+exec "$here/samba.sh" "$here/wine-test.sh" "${tests[@]}" --no-fail-fast "$@" -- "${skip[@]}"

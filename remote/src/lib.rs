@@ -26,6 +26,8 @@ pub use metadata::{
     Version, Xattrs,
 };
 pub use path::{PathLength, RemotePath};
+#[cfg(windows)]
+pub use smb::folder as local;
 pub use watch::{Change, ChangeStream};
 
 use async_trait::async_trait;

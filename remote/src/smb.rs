@@ -11,13 +11,17 @@
 //! - A future that is dropped leaves nothing open on the server.
 
 mod change;
+mod dial;
 mod facts;
 mod fail;
+#[cfg(windows)]
+pub mod folder;
 mod keep;
 mod list;
 mod look;
 mod mfsymlink;
 mod name;
+mod packets;
 mod place;
 mod read;
 mod session;
@@ -41,7 +45,7 @@ use async_trait::async_trait;
 use change::Rename;
 use fail::{Fail, Outcome};
 use list::Rest;
-use session::Session;
+use session::{Scope, Session};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -152,9 +156,15 @@ pub struct SmbRemote {
 impl SmbRemote {
     /// The way to a share; nothing is asked yet.
     pub fn new(config: SmbConfig) -> SmbRemote {
+        let page_entries = config.page_entries.max(1);
+        let session = Session::new(Scope::of(&config), Box::new(config));
+        SmbRemote::of(session, page_entries)
+    }
+
+    fn of(session: Session, page_entries: usize) -> SmbRemote {
         let limits = Limits {
             part_bytes: write::PART_BYTES,
-            page_entries: config.page_entries.max(1),
+            page_entries,
             names: NameRule::Mapped,
             name_bytes_max: name::NAME_BYTES_MAX,
             path_max: None,
@@ -167,15 +177,14 @@ impl SmbRemote {
             read_only: false,
         };
         let narrow = Limits { name_bytes_max: name::NARROW_BYTES_MAX, ..limits.clone() };
-        let page_entries = limits.page_entries;
         let limits = [limits, narrow]
             .map(|limits| [false, true].map(|read_only| Limits { read_only, ..limits.clone() }));
-        SmbRemote { limits, page_entries, session: Arc::new(Session::new(config)) }
+        SmbRemote { limits, page_entries, session: Arc::new(session) }
     }
 
     /// The states of a share that the server keeps, oldest first.
     pub async fn snapshots(config: SmbConfig) -> Result<Vec<Snapshot>> {
-        let session = Arc::new(Session::new(config));
+        let session = Arc::new(Session::new(Scope::of(&config), Box::new(config)));
         let listed = snapshots::list(&session).await;
         listed.map_err(|fail| fail.into_error("snapshots", &RemotePath::root()))
     }
@@ -213,7 +222,7 @@ impl Remote for SmbRemote {
     async fn identity(&self) -> Result<ShareIdentity> {
         let asked = async {
             let link = self.session.link().await?;
-            look::identity(&link, &self.session.config.dir).await
+            look::identity(&link, &self.session.scope.dir).await
         };
         asked.await.map_err(|fail| fail.into_error("identity", &RemotePath::root()))
     }
@@ -329,7 +338,7 @@ impl Remote for SmbRemote {
     }
 
     async fn watch(&self) -> Result<Option<ChangeStream>> {
-        if self.session.config.snapshot.is_some() {
+        if self.session.scope.is_past {
             // Nothing changes there.
             return Ok(None);
         }

@@ -297,7 +297,7 @@ fn what_the_index_alone_knew_is_forgotten_in_spite_of_a_second_cut() {
 
 /// Killed in the middle of a removal, whose file stood aside for a moment. The next start listed the
 /// directory, took the name for gone and had nothing more to remove: the file stayed there, hidden.
-#[cfg(unix)] // A directory is a share there only.
+#[cfg(unix)] // On Windows a removal moves nothing aside.
 #[test]
 fn a_removal_that_was_cut_off_is_finished() {
     use crate::limits;

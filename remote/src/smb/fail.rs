@@ -24,6 +24,8 @@ const CONNECTION_DISCONNECTED: NtStatus = NtStatus(0xC000_020C);
 const CONNECTION_RESET: NtStatus = NtStatus(0xC000_020D);
 const RETRY: NtStatus = NtStatus(0xC000_022D);
 const DEVICE_NOT_READY: NtStatus = NtStatus(0xC000_00A3);
+/// A link stands in the way, and none is followed.
+const REPARSE_POINT_ENCOUNTERED: NtStatus = NtStatus(0xC000_050B);
 const NO_MEMORY: NtStatus = NtStatus(0xC000_0017);
 
 /// A failure on its way up: the operation and, where nothing else is said, the path are added
@@ -42,6 +44,11 @@ pub(super) type Outcome<T> = std::result::Result<T, Fail>;
 impl Fail {
     pub(super) fn saying(kind: ErrorKind, text: impl Into<String>) -> Self {
         Fail { kind, status: None, cause: Some(text.into().into()), path: None }
+    }
+
+    /// A status, and how people are told of it.
+    pub(super) fn said(status: NtStatus, text: String) -> Self {
+        Fail { kind: kind(status), status: Some(status), cause: Some(text.into()), path: None }
     }
 
     /// The same about a path that is not the one asked for first.
@@ -86,8 +93,7 @@ impl From<ErrorKind> for Fail {
 
 impl From<NtStatus> for Fail {
     fn from(status: NtStatus) -> Self {
-        let cause = format!("the server says {status}");
-        Fail { kind: kind(status), status: Some(status), cause: Some(cause.into()), path: None }
+        Fail::said(status, format!("the server says {status}"))
     }
 }
 
@@ -174,6 +180,7 @@ pub(super) fn kind(status: NtStatus) -> ErrorKind {
         | NtStatus::INVALID_INFO_CLASS
         | NtStatus::STOPPED_ON_SYMLINK
         | NtStatus::PATH_NOT_COVERED
+        | REPARSE_POINT_ENCOUNTERED
         | NOT_SAME_DEVICE => ErrorKind::Unsupported,
         IO_TIMEOUT => ErrorKind::Timeout,
         NO_SUCH_DEVICE | DEVICE_NOT_READY => ErrorKind::Unreachable,

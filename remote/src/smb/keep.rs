@@ -10,6 +10,7 @@ use super::look::there;
 use super::session::{Link, Session};
 use super::wire::{self, CHAINED, Handle, Open, access, options, share};
 use crate::{ErrorKind, RemotePath};
+use bytes::Bytes;
 use smb2::msg::create::CreateDisposition;
 use smb2::msg::query_info::InfoType;
 use smb2::types::status::NtStatus;
@@ -31,9 +32,9 @@ const PART_BYTES: u32 = 256 << 10;
 
 /// What stands at `path` has these.
 struct Kept {
-    security: Option<Vec<u8>>,
+    security: Option<Bytes>,
     streams: Vec<Stream>,
-    extended: Option<Vec<u8>>,
+    extended: Option<Bytes>,
 }
 
 /// A stream beside the file's own bytes.
@@ -62,13 +63,13 @@ pub(super) async fn carry_over(
     }
     if let Some(extended) = kept.extended.filter(|extended| !extended.is_empty()) {
         let open = Open::existing(access::WRITE_EXTENDED);
-        let set = wire::set(CHAINED, EXTENDED_ATTRIBUTES, extended);
+        let set = wire::set(CHAINED, EXTENDED_ATTRIBUTES, extended.into());
         if !is_kept(set_by(link, &new, open, set).await)? {
             tracing::warn!(%path, "extended attributes of what is replaced are not kept");
         }
     }
     let Some(security) = kept.security else { return Ok(()) };
-    if !is_kept(carry_security(link, &new, ours, security).await)? {
+    if !is_kept(carry_security(link, &new, ours, security.into()).await)? {
         tracing::debug!(%path, "the access list is not kept");
     }
     Ok(())
@@ -103,8 +104,8 @@ async fn look(link: &Arc<Link>, wire: &str) -> Outcome<Option<Kept>> {
             Err(fail) => return Err(fail),
         }
         // A server without streams or attributes says so.
-        let streams = answers.info(1).map_or_else(|_| Vec::new(), |it| streams(&it));
-        let (extended, security) = (answers.info(2).ok(), answers.info(3).ok());
+        let streams = answers.bytes(1).map_or_else(|_| Vec::new(), |it| streams(&it));
+        let (extended, security) = (answers.bytes(2).ok(), answers.bytes(3).ok());
         return Ok(Some(Kept { security, streams, extended }));
     }
     Ok(None)
@@ -181,7 +182,7 @@ async fn carry_security(
     security: Vec<u8>,
 ) -> Outcome<()> {
     let own = wire::query_of(ours.id, InfoType::Security, 0, SECURITY, ANSWER_BYTES);
-    let own = ours.ask(vec![own]).await?.info(0)?;
+    let own = ours.ask(vec![own]).await?.bytes(0)?;
     if own == security {
         return Ok(());
     }

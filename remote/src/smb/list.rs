@@ -9,17 +9,13 @@ use super::fail::Outcome;
 use super::look::{Seen, look_inside, there};
 use super::place;
 use super::session::{Link, Session};
-use super::wire::{self, CHAINED, Open, access, options};
+use super::wire::{self, CHAINED, Op, Open, access, options};
 use super::{mfsymlink, name};
 use crate::prng::Prng;
 use crate::{ErrorKind, Metadata, RemotePath};
 use futures_util::stream::{self, StreamExt};
 use smb2::msg::directory_info::{DirectoryInfoEntry, parse_entries};
-use smb2::msg::query_directory::{
-    FileInformationClass, QueryDirectoryFlags, QueryDirectoryRequest, QueryDirectoryResponse,
-};
-use smb2::pack::{ReadCursor, Unpack};
-use smb2::types::Command;
+use smb2::msg::query_directory::FileInformationClass;
 use smb2::types::status::NtStatus;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,7 +25,7 @@ use std::time::Duration;
 const LIST_BYTES: u32 = 256 << 10;
 
 /// What is asked for of each.
-const CLASS: FileInformationClass = FileInformationClass::FileIdBothDirectoryInformation;
+pub(super) const CLASS: FileInformationClass = FileInformationClass::FileIdBothDirectoryInformation;
 
 /// Symlinks of a listing that are read at a time.
 const LINKS_AT_ONCE: usize = 32;
@@ -244,17 +240,7 @@ pub(super) fn names(bytes: &[u8]) -> Vec<Vec<u8>> {
 
 /// One directory, in as many answers as it takes.
 async fn list(link: &Arc<Link>, wire: &str) -> Outcome<Listed> {
-    let ask = |file_id, flags| {
-        let body = QueryDirectoryRequest {
-            file_information_class: CLASS,
-            flags: QueryDirectoryFlags(flags),
-            file_index: 0,
-            file_id,
-            output_buffer_length: LIST_BYTES,
-            file_name: "*".into(),
-        };
-        wire::other(Command::QueryDirectory, body, LIST_BYTES)
-    };
+    let ask = |file, restarts| Op::List { file, restarts, bytes: LIST_BYTES };
     let open = Open {
         options: options::DIRECTORY,
         ..Open::existing(access::READ | access::READ_ATTRIBUTES)
@@ -264,9 +250,9 @@ async fn list(link: &Arc<Link>, wire: &str) -> Outcome<Listed> {
         .ask(vec![
             open.op(wire),
             wire::query(CHAINED),
-            ask(CHAINED, QueryDirectoryFlags::RESTART_SCANS),
+            ask(CHAINED, true),
             // Most directories fit in one answer: here the server says that it was the last.
-            ask(CHAINED, 0),
+            ask(CHAINED, false),
         ])
         .await?;
     answers.done(0)?;
@@ -276,14 +262,16 @@ async fn list(link: &Arc<Link>, wire: &str) -> Outcome<Listed> {
     let mut at = 2;
     loop {
         if at == answers.len() {
-            (answers, at) = (handle.ask(vec![ask(handle.id, 0)]).await?, 0);
+            (answers, at) = (handle.ask(vec![ask(handle.id, false)]).await?, 0);
         }
-        let body = match answers.body(at) {
-            Err(fail) if fail.is(NtStatus::NO_MORE_FILES) => break,
-            body => body?,
+        let told = match answers.bytes(at) {
+            // The root of an empty disk has not even itself.
+            Err(fail) if fail.is(NtStatus::NO_MORE_FILES) || fail.is(NtStatus::NO_SUCH_FILE) => {
+                break;
+            }
+            told => told?,
         };
-        let answer = QueryDirectoryResponse::unpack(&mut ReadCursor::new(&body))?;
-        entries.extend(parse_entries(CLASS, &answer.output_buffer)?);
+        entries.extend(parse_entries(CLASS, &told)?);
         at += 1;
     }
     let last = wire::query(handle.id);

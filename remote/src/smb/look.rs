@@ -74,28 +74,28 @@ pub(super) async fn identity(link: &Arc<Link>, dir: &RemotePath) -> Outcome<Shar
         _ => fail,
     })?;
     let root = answers.facts(1)?;
-    let volume = answers.info(2)?;
+    let volume = answers.bytes(2)?;
     let serial =
         volume.get(8..).and_then(|rest| rest.first_chunk()).map(|it| u32::from_le_bytes(*it));
     let serial = serial.ok_or(ErrorKind::Protocol)?;
     let at = link.snapshot.as_ref().map(|snapshot| format!("@{snapshot}")).unwrap_or_default();
-    Ok(ShareIdentity(format!("smb:{serial:08x}:{:016x}{at}", root.id)))
+    Ok(ShareIdentity(format!("{}:{serial:08x}:{:016x}{at}", link.scheme, root.id)))
 }
 
 impl Session {
     /// The path as it is sent.
     pub(super) fn wire(&self, path: &RemotePath) -> Outcome<String> {
-        name::to_wire(&self.config.dir, path)
+        name::to_wire(&self.scope.dir, path)
     }
 
     /// What the share says of an entry.
     pub(super) fn metadata(&self, link: &Link, seen: &Seen) -> Metadata {
-        seen.facts.metadata(seen.target.clone(), &self.config.defaults, link.now())
+        seen.facts.metadata(seen.target.clone(), &self.scope.defaults, link.now())
     }
 
     /// Verifies that the root is still the one that was opened.
     pub(super) async fn witness(&self, link: &Arc<Link>) -> Outcome<()> {
-        self.check(&identity(link, &self.config.dir).await?)
+        self.check(&identity(link, &self.scope.dir).await?)
     }
 
     /// What stands at `path`, a file that stands aside included.
@@ -219,7 +219,7 @@ impl Session {
         ];
         let mut answers = link.ask(ops).await?;
         answers.done(0)?;
-        let sizes = answers.info(1)?;
+        let sizes = answers.bytes(1)?;
         let sizes: &[u8; 32] = sizes.first_chunk().ok_or(ErrorKind::Protocol)?;
         let mut cursor = ReadCursor::new(sizes);
         let (total, free, _) =

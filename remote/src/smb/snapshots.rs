@@ -1,15 +1,12 @@
 //! Previous versions: which states of a share the server keeps, and looking at one.
 //!
-//! Each request that opens something says the state that is meant (`Link::send`), so none can miss it.
+//! Each request that opens something says the state that is meant (`packets`), so none can miss it.
 
 use super::fail::{Fail, Outcome};
 use super::session::Session;
-use super::wire::{self, Open, access, options};
+use super::wire::{Op, Open, access, options};
 use crate::{ErrorKind, RemotePath};
 use smb2::msg::create_context::{CreateContext, pack_contexts};
-use smb2::msg::ioctl::{IoctlRequest, IoctlResponse, SMB2_0_IOCTL_IS_FSCTL};
-use smb2::pack::{ReadCursor, Unpack};
-use smb2::types::Command;
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,21 +84,12 @@ pub(super) async fn list(session: &Arc<Session>) -> Outcome<Vec<Snapshot>> {
     let (root, _) = link.open(&session.wire(&RemotePath::root())?, open).await?;
     let mut bytes = ANSWER_BYTES;
     let list = loop {
-        let ask = IoctlRequest {
-            ctl_code: ENUMERATE,
-            file_id: root.id,
-            max_input_response: 0,
-            max_output_response: bytes,
-            flags: SMB2_0_IOCTL_IS_FSCTL,
-            input_data: Vec::new(),
-        };
-        let body = root.ask(vec![wire::other(Command::Ioctl, ask, bytes)]).await?.body(0);
-        let body = match body {
+        let ask = Op::Control { file: root.id, code: ENUMERATE, bytes };
+        let answer = match root.ask(vec![ask]).await?.bytes(0) {
             // A share whose disk keeps none.
             Err(fail) if fail.kind == ErrorKind::Unsupported => break Vec::new(),
-            body => body?,
+            answer => answer?,
         };
-        let answer = IoctlResponse::unpack(&mut ReadCursor::new(&body))?.output_data;
         let (list, wanted) = parse(&answer)?;
         if wanted <= bytes as usize || bytes == ANSWER_BYTES_MAX {
             break list;

@@ -11,18 +11,15 @@
 use super::fail::Outcome;
 use super::name;
 use super::session::Session;
-use super::wire::{self, Handle, Open, access, options};
+use super::wire::{self, Handle, Op, Open, access, options};
 use crate::watch::{CHANGES_MAX, stream};
 use crate::{Change, ChangeStream, ErrorKind, RemotePath};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, ready, select};
 use smb2::msg::change_notify::{
-    ChangeNotifyRequest, ChangeNotifyResponse, FILE_NOTIFY_CHANGE_ATTRIBUTES,
-    FILE_NOTIFY_CHANGE_CREATION, FILE_NOTIFY_CHANGE_DIR_NAME, FILE_NOTIFY_CHANGE_FILE_NAME,
-    FILE_NOTIFY_CHANGE_LAST_WRITE, FILE_NOTIFY_CHANGE_SIZE, SMB2_WATCH_TREE,
+    FILE_NOTIFY_CHANGE_ATTRIBUTES, FILE_NOTIFY_CHANGE_CREATION, FILE_NOTIFY_CHANGE_DIR_NAME,
+    FILE_NOTIFY_CHANGE_FILE_NAME, FILE_NOTIFY_CHANGE_LAST_WRITE, FILE_NOTIFY_CHANGE_SIZE,
 };
-use smb2::pack::{ReadCursor, Unpack};
-use smb2::types::Command;
 use std::sync::Arc;
 use tokio::sync::broadcast::{Sender, channel};
 
@@ -86,18 +83,11 @@ async fn tell(root: Arc<Handle>, first: Next, sender: Sender<Change>) {
 
 /// Asks for what changes next.
 fn next(root: Arc<Handle>) -> Next {
-    let body = ChangeNotifyRequest {
-        flags: SMB2_WATCH_TREE,
-        output_buffer_length: ANSWER_BYTES,
-        file_id: root.id,
-        completion_filter: WANTED,
-    };
     let asked = async move {
-        let op = wire::other(Command::ChangeNotify, body, ANSWER_BYTES);
+        let op = Op::Notify { file: root.id, filter: WANTED, bytes: ANSWER_BYTES };
         // By our own hand: it ends when nobody listens any more.
-        let body = root.link().clone().send(vec![op]).await?.body(0)?;
-        let answer = ChangeNotifyResponse::unpack(&mut ReadCursor::new(&body))?;
-        Ok(parse(&answer.output_data).unwrap_or_else(|| vec![Change::Lost]))
+        let told = root.link().clone().send(vec![op]).await?.bytes(0)?;
+        Ok(parse(&told).unwrap_or_else(|| vec![Change::Lost]))
     };
     asked.boxed()
 }

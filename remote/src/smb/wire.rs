@@ -1,4 +1,7 @@
-//! Requests: chains of them that go in one packet, and open files that are closed when dropped.
+//! Requests: chains of them that go together, and open files that are closed when dropped.
+//!
+//! What carries them is a matter of its own (`Carrier`): a connection to a server (`packets`), or the
+//! system itself, whose calls they are, on a directory of Windows (`folder`).
 //!
 //! A chain is sent by a task of its own: whoever asked may go away at any moment, and what was
 //! opened for him is closed all the same.
@@ -6,31 +9,15 @@
 use super::fail::{Fail, Outcome};
 use super::session::Link;
 use crate::ErrorKind;
+use async_trait::async_trait;
 use bytes::Bytes;
-use smb2::client::connection::{CompoundOp, Frame};
-use smb2::msg::close::CloseRequest;
-use smb2::msg::create::{
-    CreateDisposition, CreateRequest, CreateResponse, ImpersonationLevel, ShareAccess,
-};
-use smb2::msg::flush::FlushRequest;
-use smb2::msg::header::Header;
-use smb2::msg::query_info::{InfoType, QueryInfoRequest, QueryInfoResponse};
-use smb2::msg::read::ReadRequest;
-use smb2::msg::set_info::SetInfoRequest;
-use smb2::msg::write::WriteRequest;
-use smb2::pack::{Pack, ReadCursor, Unpack};
-use smb2::types::flags::FileAccessMask;
-use smb2::types::{Command, CreditCharge, FileId, OplockLevel};
+use smb2::msg::create::CreateDisposition;
+use smb2::msg::query_info::InfoType;
+use smb2::types::FileId;
 use std::sync::Arc;
 
 /// The file that the chain has opened.
 pub(super) const CHAINED: FileId = FileId::SENTINEL;
-
-/// Where the bytes of a READ answer stand in its body, at the earliest.
-const READ_BYTES_AT: usize = 16;
-
-/// Bytes that one credit pays for.
-const CREDIT_BYTES: u32 = 64 << 10;
 
 pub(super) mod access {
     pub(in crate::smb) const READ: u32 = 0x1;
@@ -69,27 +56,74 @@ pub(super) mod class {
 }
 
 /// One request of a chain.
-pub(super) struct Op {
-    command: Command,
-    body: Body,
-    charge: u16,
+pub(super) enum Op {
+    Create {
+        wire: String,
+        open: Open,
+    },
+    Close(FileId),
+    Flush(FileId),
+    Query {
+        file: FileId,
+        of: InfoType,
+        class: u8,
+        about: u32,
+        bytes: u32,
+    },
+    Set {
+        file: FileId,
+        of: InfoType,
+        class: u8,
+        about: u32,
+        buffer: Vec<u8>,
+    },
+    Read {
+        file: FileId,
+        offset: u64,
+        length: u32,
+    },
+    Write {
+        file: FileId,
+        offset: u64,
+        data: Vec<u8>,
+    },
+    /// The entries of a directory that were not told yet, in the class of `list`.
+    List {
+        file: FileId,
+        restarts: bool,
+        bytes: u32,
+    },
+    /// The changes below a directory since the last time; it waits for one.
+    Notify {
+        file: FileId,
+        filter: u32,
+        bytes: u32,
+    },
+    Control {
+        file: FileId,
+        code: u32,
+        bytes: u32,
+    },
 }
 
-/// What is asked. What opens an entry is told which state of the share is meant when it is sent.
-enum Body {
-    Create(Box<CreateRequest>),
-    Other(Box<dyn Pack>),
+/// What a request was answered, where it was done.
+pub(super) enum Answer {
+    Opened(FileId),
+    Bytes(Bytes),
+    Done,
 }
 
-impl Op {
-    fn new(command: Command, body: impl Pack + 'static) -> Op {
-        Op { command, body: Body::Other(Box::new(body)), charge: 1 }
-    }
+/// What carries requests.
+#[async_trait]
+pub(super) trait Carrier: Send + Sync {
+    /// Makes them in this order, and says what came of each; or what broke, and nothing is known.
+    async fn carry(&self, ops: Vec<Op>) -> Outcome<Vec<Outcome<Answer>>>;
 
-    fn paid_for(self, bytes: u32) -> Op {
-        let charge = u16::try_from(bytes.div_ceil(CREDIT_BYTES).max(1)).unwrap_or(u16::MAX);
-        Op { charge, ..self }
-    }
+    /// Whether nothing more can be asked: another one has to be made.
+    fn is_broken(&self) -> bool;
+
+    /// It is.
+    fn give_up(&self);
 }
 
 /// How an entry is opened.
@@ -127,66 +161,32 @@ impl Open {
     }
 
     pub(super) fn op(self, wire: &str) -> Op {
-        let body = CreateRequest {
-            requested_oplock_level: OplockLevel::None,
-            impersonation_level: ImpersonationLevel::Impersonation,
-            desired_access: FileAccessMask::new(self.access),
-            file_attributes: self.attributes,
-            share_access: ShareAccess(self.share),
-            create_disposition: self.disposition,
-            create_options: self.options,
-            name: wire.to_string(),
-            create_contexts: Vec::new(),
-        };
-        Op { command: Command::Create, body: Body::Create(Box::new(body)), charge: 1 }
+        Op::Create { wire: wire.to_string(), open: self }
     }
 }
 
-pub(super) fn close(file_id: FileId) -> Op {
-    Op::new(Command::Close, CloseRequest { flags: 0, file_id })
+pub(super) fn close(file: FileId) -> Op {
+    Op::Close(file)
 }
 
-pub(super) fn flush(file_id: FileId) -> Op {
-    Op::new(Command::Flush, FlushRequest { file_id })
+pub(super) fn flush(file: FileId) -> Op {
+    Op::Flush(file)
 }
 
-pub(super) fn query(file_id: FileId) -> Op {
-    query_of(file_id, InfoType::File, class::ALL, 0, 4096)
+pub(super) fn query(file: FileId) -> Op {
+    query_of(file, InfoType::File, class::ALL, 0, 4096)
 }
 
-pub(super) fn query_of(
-    file_id: FileId,
-    info_type: InfoType,
-    file_info_class: u8,
-    additional_information: u32,
-    output_buffer_length: u32,
-) -> Op {
-    let body = QueryInfoRequest {
-        info_type,
-        file_info_class,
-        output_buffer_length,
-        additional_information,
-        flags: 0,
-        file_id,
-        input_buffer: Vec::new(),
-    };
-    Op::new(Command::QueryInfo, body).paid_for(output_buffer_length)
+pub(super) fn query_of(file: FileId, of: InfoType, class: u8, about: u32, bytes: u32) -> Op {
+    Op::Query { file, of, class, about, bytes }
 }
 
-pub(super) fn set(file_id: FileId, file_info_class: u8, buffer: Vec<u8>) -> Op {
-    set_of(file_id, InfoType::File, file_info_class, 0, buffer)
+pub(super) fn set(file: FileId, class: u8, buffer: Vec<u8>) -> Op {
+    set_of(file, InfoType::File, class, 0, buffer)
 }
 
-pub(super) fn set_of(
-    file_id: FileId,
-    info_type: InfoType,
-    file_info_class: u8,
-    additional_information: u32,
-    buffer: Vec<u8>,
-) -> Op {
-    let body =
-        SetInfoRequest { info_type, file_info_class, additional_information, file_id, buffer };
-    Op::new(Command::SetInfo, body)
+pub(super) fn set_of(file: FileId, of: InfoType, class: u8, about: u32, buffer: Vec<u8>) -> Op {
+    Op::Set { file, of, class, about, buffer }
 }
 
 pub(super) fn set_size(file_id: FileId, size: u64) -> Op {
@@ -228,57 +228,30 @@ pub(super) fn set_basic(file_id: FileId, basic: Basic) -> Op {
     set(file_id, class::BASIC, buffer)
 }
 
-pub(super) fn read(file_id: FileId, offset: u64, length: u32) -> Op {
-    let body = ReadRequest {
-        padding: 0x50,
-        flags: 0,
-        length,
-        offset,
-        file_id,
-        minimum_count: 0,
-        channel: 0,
-        remaining_bytes: 0,
-        read_channel_info: Vec::new(),
-    };
-    Op::new(Command::Read, body).paid_for(length)
+pub(super) fn read(file: FileId, offset: u64, length: u32) -> Op {
+    Op::Read { file, offset, length }
 }
 
-pub(super) fn write(file_id: FileId, offset: u64, data: Vec<u8>) -> Op {
-    let length = data.len() as u32;
-    let body = WriteRequest {
-        data_offset: 64 + 48,
-        offset,
-        file_id,
-        channel: 0,
-        remaining_bytes: 0,
-        write_channel_info_offset: 0,
-        write_channel_info_length: 0,
-        flags: 0,
-        data,
-    };
-    Op::new(Command::Write, body).paid_for(length)
-}
-
-pub(super) fn other(command: Command, body: impl Pack + 'static, bytes: u32) -> Op {
-    Op::new(command, body).paid_for(bytes)
+pub(super) fn write(file: FileId, offset: u64, data: Vec<u8>) -> Op {
+    Op::Write { file, offset, data }
 }
 
 /// What came back for each request of a chain, and the file that it opened and did not close.
 pub(super) struct Answers {
     pub(super) handle: Option<Handle>,
-    frames: Vec<Option<Outcome<Frame>>>,
+    came: Vec<Option<Outcome<Answer>>>,
 }
 
 impl Answers {
-    fn take(&mut self, at: usize) -> Outcome<Frame> {
-        self.frames.get_mut(at).and_then(Option::take).unwrap_or_else(|| {
+    fn take(&mut self, at: usize) -> Outcome<Answer> {
+        self.came.get_mut(at).and_then(Option::take).unwrap_or_else(|| {
             Err(Fail::saying(ErrorKind::Protocol, "an answer of a chain is missing"))
         })
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.frames.len()
+        self.came.len()
     }
 
     /// The request was done.
@@ -288,38 +261,16 @@ impl Answers {
 
     /// What was asked about an entry.
     pub(super) fn facts(&mut self, at: usize) -> Outcome<super::facts::Facts> {
-        super::facts::Facts::parse(&self.info(at)?)
+        super::facts::Facts::parse(&self.bytes(at)?)
     }
 
-    /// The answer of a query.
-    pub(super) fn info(&mut self, at: usize) -> Outcome<Vec<u8>> {
-        Ok(unpack::<QueryInfoResponse>(&self.take(at)?)?.output_buffer)
-    }
-
-    /// The bytes that were read: the very buffer that they came in.
+    /// What was read, or is the answer of a query.
     pub(super) fn bytes(&mut self, at: usize) -> Outcome<Bytes> {
-        let body = Bytes::from(self.take(at)?.body);
-        let offset = body.get(2).map(|offset| usize::from(*offset));
-        let length = body.get(4..).and_then(|rest| rest.first_chunk()).copied();
-        let begin = offset.ok_or(ErrorKind::Protocol)?.saturating_sub(Header::SIZE);
-        let length = u32::from_le_bytes(length.ok_or(ErrorKind::Protocol)?) as usize;
-        match length {
-            0 => Ok(Bytes::new()),
-            _ if begin < READ_BYTES_AT || body.len() < begin.saturating_add(length) => {
-                Err(ErrorKind::Protocol.into())
-            }
-            _ => Ok(body.slice(begin..begin + length)),
+        match self.take(at)? {
+            Answer::Bytes(bytes) => Ok(bytes),
+            Answer::Opened(_) | Answer::Done => Err(ErrorKind::Protocol.into()),
         }
     }
-
-    /// The answer of any other request.
-    pub(super) fn body(&mut self, at: usize) -> Outcome<Vec<u8>> {
-        Ok(self.take(at)?.body)
-    }
-}
-
-fn unpack<T: Unpack>(frame: &Frame) -> Outcome<T> {
-    Ok(T::unpack(&mut ReadCursor::new(&frame.body))?)
 }
 
 /// An open file; dropped, it is closed behind the caller's back.
@@ -343,7 +294,7 @@ impl Handle {
     pub(super) async fn finish(mut self, mut ops: Vec<Op>) -> Outcome<Answers> {
         ops.push(close(if ops.is_empty() { self.id } else { CHAINED }));
         let mut answers = self.link.ask(ops).await?;
-        let last = answers.frames.len() - 1;
+        let last = answers.came.len() - 1;
         self.is_closed = answers.done(last).is_ok();
         Ok(answers)
     }
@@ -356,7 +307,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.is_closed || self.link.connection.is_disconnected() {
+        if self.is_closed || self.link.carrier.is_broken() {
             return;
         }
         let (link, id) = (self.link.clone(), self.id);
@@ -380,56 +331,24 @@ impl Link {
     }
 
     /// The same by the caller's own hand, who is never dropped: what he asks first goes first.
-    pub(super) async fn send(self: Arc<Self>, mut ops: Vec<Op>) -> Outcome<Answers> {
-        for op in &mut ops {
-            if let (Body::Create(create), Some(snapshot)) = (&mut op.body, &self.snapshot) {
-                create.create_contexts = snapshot.context();
-            }
-        }
-        let chain: Vec<CompoundOp<'_>> = ops
-            .iter()
-            .map(|op| CompoundOp {
-                command: op.command,
-                body: match &op.body {
-                    Body::Create(create) => &**create,
-                    Body::Other(other) => &**other,
-                },
-                tree_id: Some(self.tree),
-                credit_charge: CreditCharge(op.charge),
-            })
-            .collect();
-        let came = match self.connection.execute_compound(&chain).await {
+    pub(super) async fn send(self: Arc<Self>, ops: Vec<Op>) -> Outcome<Answers> {
+        let closes: Vec<bool> = ops.iter().map(|op| matches!(op, Op::Close(_))).collect();
+        let came = match self.carrier.carry(ops).await {
             Ok(came) => came,
-            Err(error) => {
-                let fail = Fail::from(error);
+            Err(fail) => {
                 self.note(&fail);
                 return Err(fail);
             }
         };
-        let mut frames: Vec<Outcome<Frame>> = Vec::with_capacity(came.len());
-        for frame in came {
-            let frame = match frame {
-                Ok(frame) if frame.header.status.is_success_or_partial() => Ok(frame),
-                Ok(frame) => Err(Fail::from(frame.header.status)),
-                Err(error) => Err(Fail::from(error)),
-            };
-            if let Err(fail) = &frame {
-                self.note(fail);
+        came.iter().filter_map(|answer| answer.as_ref().err()).for_each(|fail| self.note(fail));
+        let is_closed = closes.iter().zip(&came).any(|(closes, answer)| *closes && answer.is_ok());
+        let handle = match came.first() {
+            Some(Ok(Answer::Opened(id))) if !is_closed => {
+                Some(Handle { link: self.clone(), id: *id, is_closed })
             }
-            frames.push(frame);
-        }
-        let mut handle = None;
-        if ops[0].command == Command::Create
-            && let Ok(frame) = &frames[0]
-        {
-            let is_closed = ops
-                .iter()
-                .zip(&frames)
-                .any(|(op, frame)| op.command == Command::Close && frame.is_ok());
-            let id = unpack::<CreateResponse>(frame)?.file_id;
-            handle = (!is_closed).then(|| Handle { link: self.clone(), id, is_closed });
-        }
-        Ok(Answers { handle, frames: frames.into_iter().map(Some).collect() })
+            _ => None,
+        };
+        Ok(Answers { handle, came: came.into_iter().map(Some).collect() })
     }
 
     /// Opens an entry and asks about it; the open file is the caller's.

@@ -117,7 +117,11 @@ fn install(args: &MountArgs, arguments: &[OsString]) -> Result<()> {
 
 /// A service has neither the variables nor the directory of who installs it.
 fn check_for_service(args: &MountArgs) -> Result<()> {
-    if args.credentials.is_none() {
+    let dir = args.share.as_encoded_bytes().strip_prefix(b"dir:");
+    if dir.is_some_and(|path| !Path::new(&*files::name(path)).is_absolute()) {
+        return Err(fail::usage("dir: a service needs the whole path, like dir:C:\\..."));
+    }
+    if args.credentials.is_none() && dir.is_none() {
         return Err(fail::usage(
             "a service does not know your login: name a file with it, --credentials FILE",
         ));

@@ -3,6 +3,7 @@
 use super::rig::{ALL, Calls, LOOK, on_each, on_each_two};
 use crate::ntstatus::Status;
 use crate::winfsp::facts::attribute;
+use std::io::Write;
 
 #[test]
 fn names_are_found_whatever_their_case() {
@@ -105,6 +106,12 @@ fn a_rename_moves_and_replaces_files_only() {
 #[test]
 fn the_case_of_a_name_can_be_changed() {
     on_each_two(|rig, drive, other| {
+        if !rig.changes_case() {
+            // Past the capture of output: it is to be seen.
+            let said = "NOT RUN: the_case_of_a_name_can_be_changed: dir: its disk keeps the case";
+            let _ = writeln!(std::io::stderr(), "{said}");
+            return;
+        }
         drive.make("\\readme.txt", b"read");
         drive.mkdir("\\docs");
         rig.upload(drive);

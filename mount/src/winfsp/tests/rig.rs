@@ -32,7 +32,6 @@ pub const LIST: u32 = 0x1;
 /// What is shared: closed when it is dropped.
 enum Share {
     Azure(Emulator),
-    #[cfg(unix)]
     Dir(tempfile::TempDir),
     /// Of a Samba server that somebody else runs.
     Smb(SmbConfig),
@@ -40,8 +39,7 @@ enum Share {
 
 /// A share and the drives that it is mounted as.
 pub struct Rig {
-    /// Lives as long as the rig.
-    _share: Share,
+    share: Share,
     remote: Arc<dyn Remote>,
     dir: tempfile::TempDir,
     runtime: Runtime,
@@ -86,16 +84,26 @@ fn shares() -> impl Iterator<Item = Share> {
         emulator.create_share("docs");
         Share::Azure(emulator)
     };
-    #[cfg(unix)]
     let here = [Share::Dir(tempfile::tempdir().unwrap()), azure()];
-    #[cfg(windows)]
-    let here = [azure()];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let smb = runtime.block_on(given::fresh("plain"));
     here.into_iter().chain(smb.map(Share::Smb))
 }
 
 impl Rig {
+    /// Whether the share gives a file the same name in other letters. Wine 8 does not on its disks, and says
+    /// that it did.
+    pub fn changes_case(&self) -> bool {
+        let Share::Dir(dir) = &self.share else { return true };
+        let [small, capital] = ["case", "CASE"].map(|name| dir.path().join(name));
+        std::fs::write(&small, "").unwrap();
+        std::fs::rename(&small, &capital).unwrap();
+        let listed = std::fs::read_dir(dir.path()).unwrap();
+        let changes = listed.map(|entry| entry.unwrap().file_name()).any(|name| name == "CASE");
+        std::fs::remove_file(&capital).unwrap();
+        changes
+    }
+
     fn new(share: Share) -> Rig {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
@@ -110,7 +118,6 @@ impl Rig {
                 let _inside = runtime.enter();
                 Arc::new(SmbRemote::new(config.clone()))
             }
-            #[cfg(unix)]
             Share::Dir(dir) => {
                 let root = dir.path().to_owned();
                 Arc::new(covefs_remote::local::LocalRemote::open(root).unwrap())
