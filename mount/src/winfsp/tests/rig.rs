@@ -123,13 +123,7 @@ impl Rig {
                 Arc::new(covefs_remote::local::LocalRemote::open(root).unwrap())
             }
         };
-        Rig {
-            _share: share,
-            remote,
-            dir: tempfile::tempdir().unwrap(),
-            runtime,
-            drives: Vec::new(),
-        }
+        Rig { share, remote, dir: tempfile::tempdir().unwrap(), runtime, drives: Vec::new() }
     }
 
     fn mount(&mut self, options: &MountOptions) {
