@@ -2,10 +2,14 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
+#[path = "smb/copying.rs"]
+mod copying;
 #[path = "smb/cuts.rs"]
 mod cuts;
 #[path = "smb/kept.rs"]
 mod kept;
+#[path = "smb/line.rs"]
+mod line;
 #[path = "smb/lost.rs"]
 mod lost;
 #[path = "smb/names.rs"]

@@ -33,6 +33,8 @@ pub(super) struct Fail {
     pub(super) kind: ErrorKind,
     /// What the server said, where it said anything.
     pub(super) status: Option<NtStatus>,
+    /// What came with that: some say there how much they would take.
+    said: Vec<u8>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
     path: Option<RemotePath>,
 }
@@ -41,7 +43,7 @@ pub(super) type Outcome<T> = std::result::Result<T, Fail>;
 
 impl Fail {
     pub(super) fn saying(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Fail { kind, status: None, cause: Some(text.into().into()), path: None }
+        Fail { cause: Some(text.into().into()), ..Fail::from(kind) }
     }
 
     /// The same about a path that is not the one asked for first.
@@ -60,8 +62,18 @@ impl Fail {
         Fail { kind, ..self }
     }
 
+    /// The same with what came with the status.
+    pub(super) fn with(self, said: Vec<u8>) -> Self {
+        Fail { said, ..self }
+    }
+
     pub(super) fn is(&self, status: NtStatus) -> bool {
         self.status == Some(status)
+    }
+
+    /// See `with`.
+    pub(super) fn said(&self) -> &[u8] {
+        &self.said
     }
 
     /// Whether what was asked for may have been done or not.
@@ -80,14 +92,14 @@ impl Fail {
 
 impl From<ErrorKind> for Fail {
     fn from(kind: ErrorKind) -> Self {
-        Fail { kind, status: None, cause: None, path: None }
+        Fail { kind, status: None, said: Vec::new(), cause: None, path: None }
     }
 }
 
 impl From<NtStatus> for Fail {
     fn from(status: NtStatus) -> Self {
         let cause = format!("the server says {status}");
-        Fail { kind: kind(status), status: Some(status), cause: Some(cause.into()), path: None }
+        Fail { status: Some(status), cause: Some(cause.into()), ..Fail::from(kind(status)) }
     }
 }
 
@@ -107,7 +119,7 @@ impl From<smb2::Error> for Fail {
             Theirs::Unsupported | Theirs::DfsReferral => ErrorKind::Unsupported,
             _ => ErrorKind::Unreachable,
         };
-        Fail { kind, status: None, cause: Some(error.into()), path: None }
+        Fail { cause: Some(error.into()), ..Fail::from(kind) }
     }
 }
 

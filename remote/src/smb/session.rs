@@ -7,7 +7,7 @@ use super::fail::{Fail, Outcome, ends_session};
 use super::name;
 use super::snapshots::Snapshot;
 use super::socket::Socket;
-use super::{Encrypt, Login, SmbConfig, Spoken, ticket, tree};
+use super::{Encrypt, Login, SmbConfig, Spoken, copy, ticket, tree};
 use crate::{ErrorKind, RemotePath, ShareIdentity, Timestamp};
 use async_trait::async_trait;
 use smb2::client::connection::{Connection, NegotiatedParams};
@@ -82,6 +82,8 @@ pub(super) struct Session {
     spoken: Mutex<Option<Spoken>>,
     is_narrow: AtomicBool,
     is_read_only: AtomicBool,
+    /// How much the server copies by itself at a time; `None`: nothing.
+    pub(super) copies: Mutex<Option<copy::Bounds>>,
 }
 
 impl Session {
@@ -89,6 +91,7 @@ impl Session {
     pub(super) fn new(config: SmbConfig) -> Session {
         let identity = config.known.clone().map_or_else(OnceLock::new, OnceLock::from);
         let is_read_only = AtomicBool::new(config.snapshot.is_some());
+        let copies = Mutex::new(Some(copy::Bounds::usual(config.copied_bytes)));
         Session {
             config,
             dialled: AsyncMutex::default(),
@@ -96,6 +99,7 @@ impl Session {
             spoken: Mutex::default(),
             is_narrow: AtomicBool::new(false),
             is_read_only,
+            copies,
         }
     }
 

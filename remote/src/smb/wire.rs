@@ -50,6 +50,7 @@ pub(super) mod access {
 pub(super) mod share {
     pub(in crate::smb) const NONE: u32 = 0;
     pub(in crate::smb) const READ: u32 = 0x1;
+    pub(in crate::smb) const DELETE: u32 = 0x4;
     pub(in crate::smb) const ALL: u32 = 0x7;
 }
 
@@ -410,7 +411,7 @@ impl Link {
         for frame in came {
             let frame = match frame {
                 Ok(frame) if frame.header.status.is_success_or_partial() => Ok(frame),
-                Ok(frame) => Err(Fail::from(frame.header.status)),
+                Ok(frame) => Err(Fail::from(frame.header.status).with(frame.body)),
                 Err(error) => Err(Fail::from(error)),
             };
             if let Err(fail) = &frame {
