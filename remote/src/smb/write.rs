@@ -129,29 +129,22 @@ impl Upload {
                 ops.push(wire::write(CHAINED, 0, bytes.to_vec()));
                 ops.extend([wire::flush(CHAINED), wire::query(CHAINED)]);
             }
-            let asked = link.ask(ops).await;
-            let mut answers = match asked {
-                Ok(answers) => answers,
-                Err(fail) => {
-                    if fail.is_unknown() {
-                        // It may have been made.
-                        discard_later(&self.session, &self.temp);
-                    }
-                    return Err(fail);
-                }
-            };
-            let made = answers.done(0);
-            self.handle = answers.handle.take();
-            match made {
-                Ok(()) if first.is_none() => return Ok(()),
-                Ok(()) => {
+            let made = match link.ask(ops).await {
+                Ok(mut answers) => {
+                    self.handle = answers.handle.take();
                     // A server that does not take all of it in one packet gets it step by step, and says
                     // what is wrong.
-                    if answers.done(1).is_ok() && answers.done(2).is_ok() {
-                        self.written = answers.facts(3).ok();
-                    }
-                    return Ok(());
+                    answers.done(0).map(|()| {
+                        let is_sent = first.is_some() && answers.done(1).is_ok();
+                        if is_sent && answers.done(2).is_ok() {
+                            self.written = answers.facts(3).ok();
+                        }
+                    })
                 }
+                Err(fail) => Err(fail),
+            };
+            match made {
+                Ok(()) => return Ok(()),
                 // Names of this kind are one site's alone (X2): a leftover is of a try that failed.
                 Err(fail) if fail.kind == ErrorKind::Exists && !has_removed => {
                     has_removed = true;
