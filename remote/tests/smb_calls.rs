@@ -14,6 +14,8 @@ mod line;
 mod lost;
 #[path = "smb/names.rs"]
 mod names;
+#[path = "smb/packets.rs"]
+mod packets;
 #[path = "smb/races.rs"]
 mod races;
 mod samba;
