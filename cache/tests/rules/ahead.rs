@@ -55,6 +55,25 @@ fn directories_that_are_listed_in_order_are_listed_ahead_each_once() {
     assert_eq!(rig.remote.requests("list"), before + FILES as u64, "one request for each");
 }
 
+#[test]
+fn bytes_that_have_come_are_read_before_they_are_stored() {
+    let bytes = pattern(1, 60 << 10);
+    let rig = Rig::with(|memory, _| memory.write_file(&path("a"), bytes.clone()));
+    let gate = Gate::new();
+    rig.remote.inject(Rule::new("read", Fault::Stall { bytes: 8192, gate: gate.clone() }));
+    let fh = rig.open("a", READ).unwrap();
+    same(&rig.read_at(fh, 0, 4096).unwrap(), &bytes[..4096]);
+    rig.wait(gate.arrived(1));
+    let (mut out, asked) = (Vec::new(), Asked::now());
+    let step = rig.vfs().read(asked, fh, 4096, 4096, &mut out).unwrap();
+    assert!(matches!(step, Step::Done(())), "it waits for what is here");
+    same(&out, &bytes[4096..8192]);
+    assert!(matches!(rig.vfs().read(asked, fh, 8000, 4096, &mut out), Ok(Step::Wait(_))));
+    gate.open();
+    same(&rig.read_at(fh, 8000, 4096).unwrap(), &bytes[8000..12096]);
+    rig.close(fh);
+}
+
 /// rule E3: one pass over small files that are fetched ahead does not drive out what is in use.
 #[test]
 fn what_was_fetched_ahead_and_read_once_counts_as_read_once() {
