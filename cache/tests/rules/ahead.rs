@@ -55,6 +55,41 @@ fn directories_that_are_listed_in_order_are_listed_ahead_each_once() {
     assert_eq!(rig.remote.requests("list"), before + FILES as u64, "one request for each");
 }
 
+/// A rig whose share has directories of small files.
+fn with_directories() -> Rig {
+    Rig::with(|memory, config| {
+        for dir in 0..20 {
+            (0..10).for_each(|n| memory.write_file(&path(&in_dir(dir, n)), pattern(dir, 1000)));
+        }
+        config.freshness = Duration::from_secs(3600);
+    })
+}
+
+fn in_dir(dir: u64, number: u64) -> String {
+    format!("{dir:03}/{number}")
+}
+
+#[test]
+fn who_reads_directory_by_directory_finds_the_next_one_coming() {
+    let rig = with_directories();
+    rig.names("").unwrap();
+    for dir in 0..4 {
+        rig.names(&format!("{dir:03}")).unwrap();
+        (0..10).for_each(|n| drop(rig.read(&in_dir(dir, n)).unwrap()));
+    }
+    rig.until("it is listed ahead", |rig| rig.remote.requests("list") >= 1 + 3 + 8);
+    let before = rig.remote.requests("read");
+    rig.names("004").unwrap();
+    rig.until("its files are fetched", |rig| rig.remote.requests("read") >= before + 8);
+    (0..10).for_each(|n| same(&rig.read(&in_dir(4, n)).unwrap(), &pattern(4, 1000)));
+    // Who only looks into them gets no more than the first files of one.
+    let before = rig.remote.requests("read");
+    (5..15).for_each(|dir| drop(rig.names(&format!("{dir:03}")).unwrap()));
+    rig.pause(Duration::from_millis(100));
+    let fetched = rig.remote.requests("read") - before;
+    assert!(fetched <= 8, "{fetched} files fetched that nobody opened");
+}
+
 #[test]
 fn bytes_that_have_come_are_read_before_they_are_stored() {
     let bytes = pattern(1, 60 << 10);
