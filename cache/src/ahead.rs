@@ -25,7 +25,9 @@ const PROVEN: u32 = 3;
 const NEAR: usize = 8;
 
 /// Who walks through which directory; files and directories of one are walked apart.
-pub(crate) struct Ahead(Mutex<LruCache<(Ino, bool), Walk>>);
+pub(crate) struct Ahead(Mutex<Walks>);
+
+type Walks = LruCache<(Ino, bool), Walk>;
 
 impl Default for Ahead {
     fn default() -> Self {
@@ -43,6 +45,8 @@ struct Walk {
     window: usize,
     /// What was fetched ahead and nobody came to yet, in order.
     coming: VecDeque<Vec<u8>>,
+    /// Of directories: the files of the last one are read in order.
+    reads_files: bool,
 }
 
 impl Walk {
@@ -73,6 +77,19 @@ impl Walk {
     }
 }
 
+impl Walk {
+    /// Nobody has come to any yet, but these are fetched: who comes to one of them comes in order.
+    fn expecting(coming: VecDeque<Vec<u8>>) -> Walk {
+        Walk { run: PROVEN - 1, window: limits::WALK_FIRST, coming, ..Walk::default() }
+    }
+
+    /// Whether the walk came to another directory just now, by one whose files were read in order. Said
+    /// once: the files of this one have to be read too.
+    fn goes_on(&mut self, name: &[u8], was_there: bool) -> bool {
+        self.last == name && !was_there && std::mem::take(&mut self.reads_files)
+    }
+}
+
 impl Vfs {
     /// Somebody uses the entry at `place`, which is cold if he has to wait for the share: the next
     /// ones are fetched if he comes to them in order.
@@ -93,7 +110,19 @@ impl Vfs {
             let next = tree.children(place.parent, Some(last), NEAR)?;
             Ok(next.iter().any(|node| node.place.as_ref() == Some(place)))
         };
-        let Some((after, count)) = walk.step(&place.name, is_cold, follows)? else { return Ok(()) };
+        let was_there = walk.last == place.name;
+        let ahead = walk.step(&place.name, is_cold, follows)?;
+        let goes_on = walk.goes_on(&place.name, was_there);
+        if kind == Kind::File && walk.run == PROVEN {
+            let above = tree.get(place.parent)?.and_then(|dir| dir.place);
+            let above = above.and_then(|above| walks.get_mut(&(above.parent, true)));
+            above.into_iter().for_each(|above| above.reads_files = true);
+        }
+        if goes_on && !is_cold {
+            self.begin_ahead(tree, &mut walks, place)?;
+        }
+        let Some(walk) = walks.get_mut(&(place.parent, kind == Kind::Dir)) else { return Ok(()) };
+        let Some((after, count)) = ahead else { return Ok(()) };
         let mut next = tree.children(place.parent, Some(&after), count)?;
         next.retain(|node| node.kind == kind);
         walk.coming.extend(next.iter().filter_map(|node| Some(node.place.as_ref()?.name.clone())));
@@ -101,6 +130,20 @@ impl Vfs {
         match kind {
             Kind::Dir => self.list_ahead(tree, &next),
             _ => self.fetch_ahead(next),
+        }
+        Ok(())
+    }
+
+    /// The first files of the directory at `place`, whose user has read those of the one before.
+    fn begin_ahead(&self, tree: &mut Tree, walks: &mut Walks, place: &Place) -> Result<()> {
+        let Some(dir) = tree.child(place.parent, &place.name)? else { return Ok(()) };
+        let mut first = tree.children(dir.ino, None, limits::WALK_FIRST)?;
+        first.retain(|node| node.kind == Kind::File);
+        let coming = first.iter().filter_map(|node| Some(node.place.as_ref()?.name.clone()));
+        let walk = walks.get_or_insert_mut((dir.ino, false), Walk::default);
+        if walk.last.is_empty() && walk.coming.is_empty() {
+            *walk = Walk::expecting(coming.collect());
+            self.fetch_ahead(first);
         }
         Ok(())
     }

@@ -74,8 +74,13 @@ impl Flight {
         }
     }
 
+    /// Whether all bytes of `range` are here.
+    pub(crate) fn has_landed(&self, range: &Range<u64>) -> bool {
+        self.range.start <= range.start && self.range.start + self.lock().bytes >= range.end
+    }
+
     /// Copies landed bytes of `range` to `out`, which stands for `at..`.
-    fn copy(&self, range: &Range<u64>, at: u64, out: &mut [u8]) {
+    pub(crate) fn copy(&self, range: &Range<u64>, at: u64, out: &mut [u8]) {
         let landed = self.lock();
         let mut start = self.range.start;
         for chunk in &landed.chunks {
@@ -224,7 +229,11 @@ impl Vfs {
             }
             let mut out = Vec::with_capacity((range.end - range.start) as usize);
             let punches = file.punches.load(Ordering::SeqCst);
-            if last == limits::READ_TRIES {
+            if missing.first() == Some(&range) {
+                // Nothing of it is in the data file.
+                out.resize((range.end - range.start) as usize, 0);
+                drop(content);
+            } else if last == limits::READ_TRIES {
                 file.read_data(&range, &mut out)?;
                 drop(content);
             } else {
@@ -324,7 +333,7 @@ impl Vfs {
         wanted: Wanted,
     ) -> std::result::Result<(), RemoteKind> {
         // Those before it may wait for a share that does not answer: not one after the other.
-        let _permit = tokio::select! {
+        let permit = tokio::select! {
             biased;
             permit = self.fetch_permit(wanted, &flight.range) => permit,
             () = self.reach.wait(false) => return Err(RemoteKind::Timeout),
@@ -355,7 +364,12 @@ impl Vfs {
                 waiting_bytes = 0;
             }
         }
-        let end = self.store(file, flight, at, waiting).await;
+        let end = if wanted == Wanted::Ahead && range.end - range.start <= limits::BLOCK {
+            self.store_soon(file, flight, waiting, permit).await;
+            at + waiting_bytes
+        } else {
+            self.store(file, flight, at, waiting).await
+        };
         if wanted == Wanted::Ahead {
             self.space.heat().guessed(file.id);
         }
@@ -388,16 +402,21 @@ impl Vfs {
             return end;
         }
         let (file, flight) = (file.clone(), flight.clone());
-        let stored = self.on_disk(move |vfs| {
-            let bytes = end - at + limits::STORE_SLACK;
-            // Without room the readers are served all the same, nothing is stored.
-            let Some(_reservation) = vfs.make_room(bytes) else { return Ok(()) };
-            vfs.store_chunks(&file, &flight, at, &chunks)
-        });
-        if let Ok(Err(error)) | Err(error) = stored.await {
+        let stored = self.on_disk(move |vfs| vfs.store_now(&file, &flight, at, &chunks));
+        if let Err(error) = stored.await {
             tracing::warn!(%error, "fetched bytes are not stored");
         }
         end
+    }
+
+    /// The same at once; blocks on the local disk.
+    pub(crate) fn store_now(&self, file: &Arc<File>, flight: &Flight, at: u64, chunks: &[Bytes]) {
+        let bytes: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        // Without room the readers are served all the same, nothing is stored.
+        let Some(_reservation) = self.make_room(bytes + limits::STORE_SLACK) else { return };
+        if let Err(error) = self.store_chunks(file, flight, at, chunks) {
+            tracing::warn!(%error, "fetched bytes are not stored");
+        }
     }
 
     fn store_chunks(

@@ -63,16 +63,15 @@ impl Vfs {
         if node.kind != covefs_remote::Kind::File {
             return Err(Error::new(ErrorKind::Invalid, "use the bytes of what is no file"));
         }
-        let id = match node.content {
-            Some(id) => id,
+        let file = match node.content {
+            Some(id) => self.load(id)?,
             None => {
                 let id = ContentId(self.next_number());
                 node.content = Some(id);
                 self.commit(tree, std::slice::from_ref(&node), Vec::new(), false)?;
-                id
+                self.load_new(id)
             }
         };
-        let file = self.load(id)?;
         if file.ino.swap(node.ino.0, Ordering::Relaxed) == 0 {
             let mut content = file.lock();
             content.base = node.base.as_ref().map(|base| base.version);
@@ -169,6 +168,15 @@ impl Vfs {
         let file = Arc::new(file);
         loaded.insert(id, file.clone());
         Ok(file)
+    }
+
+    /// The content with a number that was never used (J8): neither journal, index nor disk has any of it.
+    fn load_new(&self, id: ContentId) -> Arc<File> {
+        let content = Content::new(0, Default::default(), None);
+        let file = Arc::new(File::new(id, self.disk.clone(), content));
+        let other = self.files.lock().insert(id, file.clone());
+        debug_assert!(other.is_none(), "{id:?} is in use");
+        file
     }
 
     /// Makes a content dirty for the first time since it was in step: one frame says so, durable

@@ -4,13 +4,14 @@
 //! Lock order, outermost first; none of them is held over network, space or fsync:
 //!
 //! ```text
-//!   paths  ->  tree  ->  files  ->  a content  ->  journal  ->  heat, walks, sync's queue
+//!   paths -> tree -> files -> a content -> journal -> heat, walks, sync's queue, what a flight brought
 //! ```
 //!
 //! `evicting` and a file's `syncing` come before all of them and are held over fdatasync: only
 //! threads of the blocking pool take them.
 
 mod ahead;
+mod arrivals;
 mod attr;
 mod broken;
 mod check;

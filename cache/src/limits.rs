@@ -20,6 +20,13 @@ pub(crate) const SMALL: u64 = 1 << 20;
 /// Small fetches that nobody waits for under way at once, beside the others: 32 MiB at most, and
 /// at two round trips of 40 ms each 400 files a second.
 pub(crate) const SMALL_FLIGHTS: usize = 32;
+/// Small files that were fetched ahead are stored so long after the first of them: at 200 us each ten
+/// come meanwhile, and nobody waits for that.
+pub(crate) const GATHER: Duration = Duration::from_millis(2);
+/// Of so many the first ones are stored at once: half of those that may be on their way.
+pub(crate) const GATHER_FILES: usize = SMALL_FLIGHTS / 2;
+/// Small files that have come and are not stored yet: 16 MiB, a second of them while the disk syncs.
+pub(crate) const ARRIVALS: usize = 256;
 /// Directories whose users may be walking through them; each remembers a few names.
 pub(crate) const WALKS: usize = 256;
 /// Entries that are fetched ahead at first; doubles to the last.

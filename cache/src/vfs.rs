@@ -1,6 +1,7 @@
 //! The filesystem: what all rooms of this crate share, and how an operation waits.
 
 use crate::ahead::Ahead;
+use crate::arrivals::Arrivals;
 use crate::attr::*;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -61,6 +62,7 @@ pub struct Vfs {
     pub(crate) small_permits: Arc<Semaphore>,
     pub(crate) big_uploads: Semaphore,
     pub(crate) ahead: Ahead,
+    pub(crate) arrivals: Arrivals,
     /// One eviction at a time: each makes one durable record for many extents.
     pub(crate) evicting: Mutex<()>,
     pub(crate) settling: Mutex<Vec<Arc<File>>>,
@@ -141,6 +143,7 @@ impl Vfs {
             small_permits: Arc::new(Semaphore::new(limits::SMALL_FLIGHTS)),
             big_uploads: Semaphore::new(limits::BIG_UPLOADS),
             ahead: Ahead::default(),
+            arrivals: Arrivals::default(),
             evicting: Mutex::new(()),
             settling: Mutex::new(Vec::new()),
             cleaned: Mutex::new(Vec::new()),

@@ -11,6 +11,7 @@
 //! - A future that is dropped leaves nothing open on the server.
 
 mod change;
+mod copy;
 mod dial;
 mod facts;
 mod fail;
@@ -53,6 +54,9 @@ use write::Stop;
 
 /// Entries of a page: a directory is read whole, and handed out in pages.
 const PAGE_ENTRIES: usize = 5000;
+
+/// What Windows and Samba take.
+const COPIED_BYTES: u64 = 16 << 20;
 
 /// Who logs in. An empty name is a guest.
 #[derive(Clone, Default)]
@@ -124,6 +128,8 @@ pub struct SmbConfig {
     pub snapshot: Option<Snapshot>,
     /// Entries of a page.
     pub page_entries: usize,
+    /// Bytes that the server is asked to copy by itself at a time, until it says that it takes fewer.
+    pub copied_bytes: u64,
 }
 
 impl SmbConfig {
@@ -141,6 +147,7 @@ impl SmbConfig {
             read_only: false,
             snapshot: None,
             page_entries: PAGE_ENTRIES,
+            copied_bytes: COPIED_BYTES,
         }
     }
 }

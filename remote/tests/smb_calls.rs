@@ -2,14 +2,20 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
+#[path = "smb/copying.rs"]
+mod copying;
 #[path = "smb/cuts.rs"]
 mod cuts;
 #[path = "smb/kept.rs"]
 mod kept;
+#[path = "smb/line.rs"]
+mod line;
 #[path = "smb/lost.rs"]
 mod lost;
 #[path = "smb/names.rs"]
 mod names;
+#[path = "smb/packets.rs"]
+mod packets;
 #[path = "smb/races.rs"]
 mod races;
 mod samba;

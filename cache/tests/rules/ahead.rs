@@ -55,6 +55,60 @@ fn directories_that_are_listed_in_order_are_listed_ahead_each_once() {
     assert_eq!(rig.remote.requests("list"), before + FILES as u64, "one request for each");
 }
 
+/// A rig whose share has directories of small files.
+fn with_directories() -> Rig {
+    Rig::with(|memory, config| {
+        for dir in 0..20 {
+            (0..10).for_each(|n| memory.write_file(&path(&in_dir(dir, n)), pattern(dir, 1000)));
+        }
+        config.freshness = Duration::from_secs(3600);
+    })
+}
+
+fn in_dir(dir: u64, number: u64) -> String {
+    format!("{dir:03}/{number}")
+}
+
+#[test]
+fn who_reads_directory_by_directory_finds_the_next_one_coming() {
+    let rig = with_directories();
+    rig.names("").unwrap();
+    for dir in 0..4 {
+        rig.names(&format!("{dir:03}")).unwrap();
+        (0..10).for_each(|n| drop(rig.read(&in_dir(dir, n)).unwrap()));
+    }
+    rig.until("it is listed ahead", |rig| rig.remote.requests("list") >= 1 + 3 + 8);
+    let before = rig.remote.requests("read");
+    rig.names("004").unwrap();
+    rig.until("its files are fetched", |rig| rig.remote.requests("read") >= before + 8);
+    (0..10).for_each(|n| same(&rig.read(&in_dir(4, n)).unwrap(), &pattern(4, 1000)));
+    // Who only looks into them gets no more than the first files of one.
+    let before = rig.remote.requests("read");
+    (5..15).for_each(|dir| drop(rig.names(&format!("{dir:03}")).unwrap()));
+    rig.pause(Duration::from_millis(100));
+    let fetched = rig.remote.requests("read") - before;
+    assert!(fetched <= 8, "{fetched} files fetched that nobody opened");
+}
+
+#[test]
+fn bytes_that_have_come_are_read_before_they_are_stored() {
+    let bytes = pattern(1, 60 << 10);
+    let rig = Rig::with(|memory, _| memory.write_file(&path("a"), bytes.clone()));
+    let gate = Gate::new();
+    rig.remote.inject(Rule::new("read", Fault::Stall { bytes: 8192, gate: gate.clone() }));
+    let fh = rig.open("a", READ).unwrap();
+    same(&rig.read_at(fh, 0, 4096).unwrap(), &bytes[..4096]);
+    rig.wait(gate.arrived(1));
+    let (mut out, asked) = (Vec::new(), Asked::now());
+    let step = rig.vfs().read(asked, fh, 4096, 4096, &mut out).unwrap();
+    assert!(matches!(step, Step::Done(())), "it waits for what is here");
+    same(&out, &bytes[4096..8192]);
+    assert!(matches!(rig.vfs().read(asked, fh, 8000, 4096, &mut out), Ok(Step::Wait(_))));
+    gate.open();
+    same(&rig.read_at(fh, 8000, 4096).unwrap(), &bytes[8000..12096]);
+    rig.close(fh);
+}
+
 /// rule E3: one pass over small files that are fetched ahead does not drive out what is in use.
 #[test]
 fn what_was_fetched_ahead_and_read_once_counts_as_read_once() {

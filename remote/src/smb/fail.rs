@@ -35,6 +35,8 @@ pub(super) struct Fail {
     pub(super) kind: ErrorKind,
     /// What the server said, where it said anything.
     pub(super) status: Option<NtStatus>,
+    /// What came with that: some say there how much they would take.
+    body: Vec<u8>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
     path: Option<RemotePath>,
 }
@@ -43,12 +45,12 @@ pub(super) type Outcome<T> = std::result::Result<T, Fail>;
 
 impl Fail {
     pub(super) fn saying(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Fail { kind, status: None, cause: Some(text.into().into()), path: None }
+        Fail { cause: Some(text.into().into()), ..Fail::from(kind) }
     }
 
     /// A status, and how people are told of it.
     pub(super) fn said(status: NtStatus, text: String) -> Self {
-        Fail { kind: kind(status), status: Some(status), cause: Some(text.into()), path: None }
+        Fail { status: Some(status), cause: Some(text.into()), ..Fail::from(kind(status)) }
     }
 
     /// The same about a path that is not the one asked for first.
@@ -67,8 +69,18 @@ impl Fail {
         Fail { kind, ..self }
     }
 
+    /// The same with what came with the status.
+    pub(super) fn with(self, body: Vec<u8>) -> Self {
+        Fail { body, ..self }
+    }
+
     pub(super) fn is(&self, status: NtStatus) -> bool {
         self.status == Some(status)
+    }
+
+    /// See `with`.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// Whether what was asked for may have been done or not.
@@ -87,7 +99,7 @@ impl Fail {
 
 impl From<ErrorKind> for Fail {
     fn from(kind: ErrorKind) -> Self {
-        Fail { kind, status: None, cause: None, path: None }
+        Fail { kind, status: None, body: Vec::new(), cause: None, path: None }
     }
 }
 
@@ -113,7 +125,7 @@ impl From<smb2::Error> for Fail {
             Theirs::Unsupported | Theirs::DfsReferral => ErrorKind::Unsupported,
             _ => ErrorKind::Unreachable,
         };
-        Fail { kind, status: None, cause: Some(error.into()), path: None }
+        Fail { cause: Some(error.into()), ..Fail::from(kind) }
     }
 }
 

@@ -75,7 +75,7 @@ impl SmbRemote {
 
     fn scope(known: Option<ShareIdentity>, read_only: bool) -> Scope {
         let (dir, defaults) = (RemotePath::root(), Defaults::default());
-        Scope { dir, defaults, known, read_only, is_past: false }
+        Scope { dir, defaults, known, read_only, is_past: false, copied_bytes: None }
     }
 }
 

@@ -65,7 +65,7 @@ impl Carrier for Server {
             let frame = frame?;
             match frame.header.status.is_success_or_partial() {
                 true => answer(packet.command, frame),
-                false => Err(Fail::from(frame.header.status)),
+                false => Err(Fail::from(frame.header.status).with(frame.body)),
             }
         });
         Ok(answers.collect())
@@ -131,8 +131,8 @@ impl Server {
                 };
                 (Command::ChangeNotify, Box::new(body), bytes)
             }
-            Op::Control { file, code, bytes } => {
-                (Command::Ioctl, Box::new(control(file, code, bytes)), bytes)
+            Op::Control { file, code, input, bytes } => {
+                (Command::Ioctl, Box::new(control(file, code, input, bytes)), bytes)
             }
         };
         Packet { command, body, bytes }
@@ -165,14 +165,14 @@ fn list(file_id: FileId, restarts: bool, bytes: u32) -> QueryDirectoryRequest {
     }
 }
 
-fn control(file_id: FileId, ctl_code: u32, bytes: u32) -> IoctlRequest {
+fn control(file_id: FileId, ctl_code: u32, input: Vec<u8>, bytes: u32) -> IoctlRequest {
     IoctlRequest {
         ctl_code,
         file_id,
         max_input_response: 0,
         max_output_response: bytes,
         flags: SMB2_0_IOCTL_IS_FSCTL,
-        input_data: Vec::new(),
+        input_data: input,
     }
 }
 

@@ -114,7 +114,9 @@ async fn open(
     if is_all {
         ops.push(wire::close(CHAINED));
     }
-    let mut answers = link.ask(ops).await?;
+    // What closes what it opens leaves nothing open, whoever goes away: it needs no task of its own.
+    let asked = if is_all { link.clone().send(ops).await } else { link.ask(ops).await };
+    let mut answers = asked?;
     answers.done(0)?;
     let bytes = if is_read { taken(answers.bytes(1)) } else { Ok(Bytes::new()) };
     let facts = match answers.facts(1 + usize::from(is_read)) {

@@ -4,7 +4,7 @@ use super::fail::{Fail, Outcome, ends_session};
 use super::name;
 use super::snapshots::Snapshot;
 use super::wire::Carrier;
-use super::{Defaults, SmbConfig, Spoken};
+use super::{Defaults, SmbConfig, Spoken, copy};
 use crate::{ErrorKind, RemotePath, ShareIdentity, Timestamp};
 use async_trait::async_trait;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +51,8 @@ pub(super) struct Scope {
     pub(super) read_only: bool,
     /// It is a state that was, and stays so.
     pub(super) is_past: bool,
+    /// How much the server is asked to copy in one request; `None`: nothing.
+    pub(super) copied_bytes: Option<u64>,
 }
 
 impl Scope {
@@ -61,6 +63,7 @@ impl Scope {
             known: config.known.clone(),
             read_only: config.read_only,
             is_past: config.snapshot.is_some(),
+            copied_bytes: Some(config.copied_bytes),
         }
     }
 }
@@ -95,6 +98,8 @@ pub(super) struct Session {
     spoken: Mutex<Option<Spoken>>,
     is_narrow: AtomicBool,
     is_read_only: AtomicBool,
+    /// How much the server copies by itself at a time; `None`: nothing.
+    pub(super) copies: Mutex<Option<copy::Bounds>>,
 }
 
 impl Session {
@@ -102,6 +107,7 @@ impl Session {
     pub(super) fn new(scope: Scope, dialler: Box<dyn Dial>) -> Session {
         let identity = scope.known.clone().map_or_else(OnceLock::new, OnceLock::from);
         let is_read_only = AtomicBool::new(scope.is_past);
+        let copies = Mutex::new(scope.copied_bytes.map(copy::Bounds::usual));
         Session {
             scope,
             dialler,
@@ -110,6 +116,7 @@ impl Session {
             spoken: Mutex::default(),
             is_narrow: AtomicBool::new(false),
             is_read_only,
+            copies,
         }
     }
 

@@ -84,7 +84,7 @@ pub(super) async fn list(session: &Arc<Session>) -> Outcome<Vec<Snapshot>> {
     let (root, _) = link.open(&session.wire(&RemotePath::root())?, open).await?;
     let mut bytes = ANSWER_BYTES;
     let list = loop {
-        let ask = Op::Control { file: root.id, code: ENUMERATE, bytes };
+        let ask = Op::Control { file: root.id, code: ENUMERATE, input: Vec::new(), bytes };
         let answer = match root.ask(vec![ask]).await?.bytes(0) {
             // A share whose disk keeps none.
             Err(fail) if fail.kind == ErrorKind::Unsupported => break Vec::new(),

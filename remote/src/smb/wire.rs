@@ -37,6 +37,7 @@ pub(super) mod access {
 pub(super) mod share {
     pub(in crate::smb) const NONE: u32 = 0;
     pub(in crate::smb) const READ: u32 = 0x1;
+    pub(in crate::smb) const DELETE: u32 = 0x4;
     pub(in crate::smb) const ALL: u32 = 0x7;
 }
 
@@ -102,6 +103,7 @@ pub(super) enum Op {
     Control {
         file: FileId,
         code: u32,
+        input: Vec<u8>,
         bytes: u32,
     },
 }

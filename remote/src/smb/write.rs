@@ -4,6 +4,7 @@
 //! Dropped at any moment before that, the temporary file is removed by a task. Once it is whole,
 //! it is put in place by a task that nobody can stop in the middle.
 
+use super::copy::{self, Old};
 use super::facts::{self, Facts};
 use super::fail::{Fail, Outcome};
 use super::keep;
@@ -11,7 +12,7 @@ use super::look::Seen;
 use super::place::Ours;
 use super::session::{Link, Session};
 use super::wire::{self, Basic, CHAINED, Handle, Open, access, options, share};
-use crate::{Attrs, Error, ErrorKind, Expect, Metadata, RemotePath, Round, Source};
+use crate::{Attrs, Error, ErrorKind, Expect, Metadata, RemotePath, Round, Source, Version};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::ops::Range;
@@ -128,29 +129,22 @@ impl Upload {
                 ops.push(wire::write(CHAINED, 0, bytes.to_vec()));
                 ops.extend([wire::flush(CHAINED), wire::query(CHAINED)]);
             }
-            let asked = link.ask(ops).await;
-            let mut answers = match asked {
-                Ok(answers) => answers,
-                Err(fail) => {
-                    if fail.is_unknown() {
-                        // It may have been made.
-                        discard_later(&self.session, &self.temp);
-                    }
-                    return Err(fail);
-                }
-            };
-            let made = answers.done(0);
-            self.handle = answers.handle.take();
-            match made {
-                Ok(()) if first.is_none() => return Ok(()),
-                Ok(()) => {
+            let made = match link.ask(ops).await {
+                Ok(mut answers) => {
+                    self.handle = answers.handle.take();
                     // A server that does not take all of it in one packet gets it step by step, and says
                     // what is wrong.
-                    if answers.done(1).is_ok() && answers.done(2).is_ok() {
-                        self.written = answers.facts(3).ok();
-                    }
-                    return Ok(());
+                    answers.done(0).map(|()| {
+                        let is_sent = first.is_some() && answers.done(1).is_ok();
+                        if is_sent && answers.done(2).is_ok() {
+                            self.written = answers.facts(3).ok();
+                        }
+                    })
                 }
+                Err(fail) => Err(fail),
+            };
+            match made {
+                Ok(()) => return Ok(()),
                 // Names of this kind are one site's alone (X2): a leftover is of a try that failed.
                 Err(fail) if fail.kind == ErrorKind::Exists && !has_removed => {
                     has_removed = true;
@@ -183,9 +177,14 @@ impl Upload {
         if size > 0 && !is_sent {
             self.resize(size).await?;
         }
+        let mut base = match expect {
+            // Only of exactly this one the rest is known.
+            Expect::Version(version) => Some(version),
+            Expect::Any | Expect::Absent => None,
+        };
         loop {
             if !is_sent {
-                self.fill(source, &ranges, size).await?;
+                self.fill(source, &ranges, size, base.take()).await?;
             }
             match source.next_round().await.map_err(Stop::Source)? {
                 Round::Resend { size: now, ranges: again } => {
@@ -218,20 +217,28 @@ impl Upload {
         handle.ask(vec![wire::set_size(handle.id, size)]).await?.done(0)
     }
 
-    /// Writes these ranges, several parts at a time.
+    /// Writes these ranges, several parts at a time; what is in the version that is replaced the server
+    /// copies from there.
     async fn fill(
         &self,
         source: &dyn Source,
         ranges: &[Range<u64>],
         size: u64,
+        base: Option<Version>,
     ) -> Result<(), Stop> {
         let handle = self.handle()?;
         let part_bytes = PART_BYTES.min(u64::from(handle.link().write_bytes_max)).max(1);
         let mut parts = Vec::new();
         for range in ranges {
             let end = range.end.min(size);
-            let starts = (range.start..end).step_by(part_bytes as usize);
-            parts.extend(starts.map(|at| at..end.min(at + part_bytes)));
+            parts.extend(cut(range.start..end, part_bytes));
+        }
+        if let Some(base) = base {
+            let (same, other) = copy::split(source, parts);
+            parts = other;
+            parts.extend(self.copied(source, same, &base).await?);
+            // What is left of a request may be larger than a write.
+            parts = parts.into_iter().flat_map(|part| cut(part, part_bytes)).collect();
         }
         let writes = stream::iter(parts).map(|part| async move {
             let bytes = source.read(part.clone()).await.map_err(Stop::Source)?;
@@ -243,6 +250,24 @@ impl Upload {
             Ok(())
         });
         writes.buffer_unordered(PARTS_AT_ONCE).try_collect::<()>().await
+    }
+
+    /// Has the server copy these ranges from the version that is replaced; returns what it did not.
+    async fn copied(
+        &self,
+        source: &dyn Source,
+        ranges: Vec<Range<u64>>,
+        base: &Version,
+    ) -> Result<Vec<Range<u64>>, Stop> {
+        if ranges.is_empty() {
+            return Ok(ranges);
+        }
+        let handle = self.handle()?;
+        let old = Old::open(&self.session, handle.link(), &self.path, base).await?;
+        Ok(match old {
+            Some(old) => old.copy(handle, source, ranges).await?,
+            None => ranges,
+        })
     }
 
     /// Durability and attributes; the file is closed and whole then, under its temporary name.
@@ -314,6 +339,12 @@ impl Drop for Upload {
             });
         }
     }
+}
+
+/// A range in parts of so many bytes.
+fn cut(range: Range<u64>, part_bytes: u64) -> impl Iterator<Item = Range<u64>> {
+    let starts = (range.start..range.end).step_by(part_bytes as usize);
+    starts.map(move |at| at..range.end.min(at + part_bytes))
 }
 
 /// All bytes of a file that is small and has no holes.

@@ -1,14 +1,13 @@
 //! A site that is killed between any two of its packets: the next one finds every file, whole, at its
 //! name, and puts in order what was left.
 
+use crate::line::{Line, Next, Watcher};
 use crate::samba::{LONG, PLAIN, Samba};
 use crate::suite::{Share, Upload, get, names, path, put, send};
 use covefs_remote::smb::{SmbConfig, SmbRemote};
 use covefs_remote::{ErrorKind, Expect, Version};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where the line is cut: before a packet, or after the server has answered it.
@@ -18,108 +17,36 @@ enum Cut {
     After,
 }
 
-/// A line to the server that is cut at a packet, for good.
-struct Line {
-    port: u16,
-    state: Arc<State>,
-}
-
-struct State {
+/// Cuts it at a packet, for good.
+struct Knife {
     cut: Cut,
     /// Packets that still pass; far away while it is not armed.
     left: AtomicI64,
-    is_cut: AtomicBool,
-    ends: Mutex<Vec<TcpStream>>,
 }
 
-impl State {
-    fn end(&self) {
-        self.is_cut.store(true, Ordering::SeqCst);
-        for end in self.ends.lock().unwrap().drain(..) {
-            let _ = end.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-impl Line {
-    fn to(server: u16, cut: Cut) -> Line {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(State {
-            cut,
-            left: AtomicI64::new(i64::MAX),
-            is_cut: AtomicBool::new(false),
-            ends: Mutex::default(),
-        });
-        let shared = state.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                if shared.is_cut.load(Ordering::SeqCst) {
-                    return;
-                }
-                let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).unwrap();
-                for end in [&client, &server] {
-                    end.set_nodelay(true).unwrap();
-                    shared.ends.lock().unwrap().push(end.try_clone().unwrap());
-                }
-                let (there, back) = (shared.clone(), shared.clone());
-                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || requests(&there, from, to));
-                std::thread::spawn(move || answers(&back, server, client));
-            }
-        });
-        Line { port, state }
+impl Knife {
+    fn new(cut: Cut) -> Knife {
+        Knife { cut, left: AtomicI64::new(i64::MAX) }
     }
 
     fn arm(&self, packets: i64) {
-        self.state.left.store(packets, Ordering::SeqCst);
-    }
-
-    fn is_cut(&self) -> bool {
-        self.state.is_cut.load(Ordering::SeqCst)
+        self.left.store(packets, Ordering::SeqCst);
     }
 }
 
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.state.end();
-        // Its last client: the thread that listens ends.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
-    }
-}
-
-/// A packet with the length before it.
-fn packet(from: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut head = [0; 4];
-    from.read_exact(&mut head).ok()?;
-    let mut packet = head.to_vec();
-    packet.resize(4 + u32::from_be_bytes(head) as usize, 0);
-    from.read_exact(&mut packet[4..]).ok()?;
-    Some(packet)
-}
-
-fn requests(state: &State, mut from: TcpStream, mut to: TcpStream) {
-    while let Some(packet) = packet(&mut from) {
-        let left = state.left.fetch_sub(1, Ordering::SeqCst);
-        match (left, state.cut) {
-            (1.., _) => {}
-            (0, Cut::After) => {}
-            (0, Cut::Before) => return state.end(),
+impl Watcher for Knife {
+    fn request(&self, _: &[u8]) -> Next {
+        match (self.left.fetch_sub(1, Ordering::SeqCst), self.cut) {
+            (1.., _) | (0, Cut::After) => Next::Passes,
+            (0, Cut::Before) => Next::Cut,
             // The answer to the last one is under way.
-            _ => return,
-        }
-        if to.write_all(&packet).is_err() {
-            return state.end();
+            _ => Next::Lost,
         }
     }
-}
 
-fn answers(state: &State, mut from: TcpStream, mut to: TcpStream) {
-    while let Some(packet) = packet(&mut from) {
+    fn answer(&self, _: &[u8]) -> Next {
         // Of several on their way the last one may not be answered yet; then this is another cut.
-        if state.left.load(Ordering::SeqCst) < 0 || to.write_all(&packet).is_err() {
-            return state.end();
-        }
+        if self.left.load(Ordering::SeqCst) < 0 { Next::Cut } else { Next::Passes }
     }
 }
 
@@ -132,7 +59,7 @@ enum Change {
 
 /// A site makes the change, and is killed with the line. Whether it was: it may be through before.
 fn killed(samba: &Samba, name: &str, old: Version, change: Change, cut: Cut, packets: i64) -> bool {
-    let line = Line::to(samba.port, cut);
+    let line = Line::to(samba.port, Knife::new(cut));
     let site =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let config = SmbConfig { port: line.port, ..samba.config(PLAIN) };
@@ -143,7 +70,7 @@ fn killed(samba: &Samba, name: &str, old: Version, change: Change, cut: Cut, pac
         Change::Replace => None,
         Change::RenameOver => Some(site.block_on(share.stat(&ours)).unwrap().version),
     };
-    line.arm(packets);
+    line.watcher.arm(packets);
     let name = name.to_owned();
     let changing = site.spawn(async move {
         match moved {

@@ -8,6 +8,7 @@ use smb2::client::connection::Connection;
 use smb2::client::session::Session;
 use smb2::client::tree::Tree;
 use smb2::msg::change_notify::{ChangeNotifyRequest, ChangeNotifyResponse, SMB2_WATCH_TREE};
+use smb2::msg::close::CloseRequest;
 use smb2::msg::create::{
     CreateDisposition, CreateRequest, CreateResponse, ImpersonationLevel, ShareAccess,
 };
@@ -22,20 +23,20 @@ use smb2::types::{Command, FileId, OplockLevel};
 use std::sync::Arc;
 use std::time::Duration;
 
-const READ: u32 = 0x12_0089;
-const WRITE: u32 = 0x12_0116;
+pub const READ: u32 = 0x12_0089;
+pub const WRITE: u32 = 0x12_0116;
 const DELETE: u32 = 0x11_0080;
-const SHARE_ALL: u32 = 7;
+pub const SHARE_ALL: u32 = 7;
 const SHARE_READ: u32 = 1;
 
 /// A session of the crate's own.
-struct Raw {
+pub struct Raw {
     connection: Connection,
     tree: Tree,
 }
 
 impl Raw {
-    async fn connect(samba: &Samba, share: &str) -> smb2::Result<Raw> {
+    pub async fn connect(samba: &Samba, share: &str) -> smb2::Result<Raw> {
         let address = format!("127.0.0.1:{}", samba.port);
         let mut connection = Connection::connect(&address, Duration::from_secs(10)).await?;
         connection.negotiate().await?;
@@ -44,13 +45,17 @@ impl Raw {
         Ok(Raw { connection, tree })
     }
 
-    async fn ask(&self, command: Command, body: &dyn Pack) -> (NtStatus, Vec<u8>) {
+    pub async fn ask(&self, command: Command, body: &dyn Pack) -> (NtStatus, Vec<u8>) {
         let frame = self.connection.execute(command, body, Some(self.tree.tree_id)).await.unwrap();
         (frame.header.status, frame.body)
     }
 
-    async fn open(&self, name: &str, access: u32, share: u32) -> Result<FileId, NtStatus> {
+    pub async fn open(&self, name: &str, access: u32, share: u32) -> Result<FileId, NtStatus> {
         self.create(name, access, share, Vec::new()).await
+    }
+
+    pub async fn close(&self, file_id: FileId) -> NtStatus {
+        self.ask(Command::Close, &CloseRequest { flags: 0, file_id }).await.0
     }
 
     async fn create(
