@@ -196,7 +196,8 @@ impl Vfs {
             self.journal.sync()?;
         }
         let mut content = file.lock();
-        content.touch_durable = true;
+        // In step again meanwhile, the next touch has a record of its own to make durable.
+        content.touch_durable = content.touched;
         if !durable && !content.is_whole() {
             drop(content);
             self.fetch_base(file);
@@ -205,7 +206,12 @@ impl Vfs {
     }
 
     /// Journals node and content as dirty; says whether that may wait for the next fsync.
-    fn touch_node(&self, tree: &mut Tree, file: &File, content: &mut Content) -> Result<bool> {
+    pub(crate) fn touch_node(
+        &self,
+        tree: &mut Tree,
+        file: &File,
+        content: &mut Content,
+    ) -> Result<bool> {
         let node = tree.get(file.node())?;
         let Some(mut node) =
             node.filter(|node| node.content == Some(file.id) && !node.is_nothing())

@@ -42,7 +42,8 @@ fn a_snapshot_is_listed_and_mounted() {
     present.unmount();
     let missing = format!("{share}@GMT-2001.01.01-00.00.00");
     let mut never = covefs();
-    never.arg("mount").arg(missing).arg(&was.mnt).args(login).arg("--cache-dir").arg(&was.cache);
+    never.arg("mount").arg(missing).arg(&was.mnt).args(login);
+    never.arg("--cache-dir").arg(was.scratch("never"));
     let said = String::from_utf8_lossy(&run(&mut never, COMMAND).stderr).into_owned();
     assert!(said.contains("there is no such snapshot"), "{said}");
 }

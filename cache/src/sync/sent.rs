@@ -258,11 +258,12 @@ impl Vfs {
             let mut tree = self.tree();
             self.file_of(&mut tree, node.clone())?
         };
-        let known = self.journal.live(|live| live.contents.get(&bytes.content).cloned());
-        let mut known = known.unwrap_or_default();
-        let later = known.generations.split_off(&(bytes.generation + 1));
         {
             let mut content = file.lock();
+            // Under the lock: what is written later is in neither.
+            let known = self.journal.live(|live| live.contents.get(&bytes.content).cloned());
+            let mut known = known.unwrap_or_default();
+            let later = known.generations.split_off(&(bytes.generation + 1));
             content.dirty = Default::default();
             content.older = Default::default();
             for ranges in later.values() {
