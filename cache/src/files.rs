@@ -163,6 +163,8 @@ impl Vfs {
                 content.crcs.retain(|block, _| !blocks.contains(block));
             }
         }
+        // What is written through a mapping was claimed before (P2): one of a clean file is none of ours.
+        content.unseen &= content.touched;
         content.present = present;
         *file.lock() = content;
         let file = Arc::new(file);
@@ -206,12 +208,7 @@ impl Vfs {
     }
 
     /// Journals node and content as dirty; says whether that may wait for the next fsync.
-    pub(crate) fn touch_node(
-        &self,
-        tree: &mut Tree,
-        file: &File,
-        content: &mut Content,
-    ) -> Result<bool> {
+    fn touch_node(&self, tree: &mut Tree, file: &File, content: &mut Content) -> Result<bool> {
         let node = tree.get(file.node())?;
         let Some(mut node) =
             node.filter(|node| node.content == Some(file.id) && !node.is_nothing())

@@ -109,10 +109,6 @@ impl Upload {
             content.next_generation();
             if content.unseen {
                 // Changed since it was read, nobody would have told (P2).
-                if !content.touched {
-                    let touched = self.vfs.touch_node(&mut tree, &self.file, &mut content);
-                    touched.map_err(unsaid)?;
-                }
                 self.file.claim(&mut content, &self.vfs.journal).map_err(unsaid)?;
             }
             // Known before it is in place: a crash or a lost answer finds it again (S4).
