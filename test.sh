@@ -147,6 +147,12 @@ done
 for name in programs limit crash; do
   step "$name" "${COVEFS_STEP_SECONDS:-1500}" "${tests[@]}" --test "$name"
 done
+# The same with every file that the kernel can read by itself left to it.
+if [ "$(id -u)" = 0 ]; then
+  step "limit and crash, lent" 600 env COVEFS_LEND_AGE=0s "${tests[@]}" --test limit --test crash
+else
+  skip "limit and crash, lent" "needs root, the kernel lends to nobody else"
+fi
 step "simulation" 900 env COVEFS_SEEDS="${COVEFS_SEEDS:-6000}" \
   "${tests[@]}" --lib two_sites_lose_nothing -- --nocapture
 if [ "${COVEFS_BREAK:-1}" = 0 ]; then
