@@ -75,9 +75,7 @@ impl Walk {
         let after = self.coming.back().unwrap_or(&self.last).clone();
         Ok(Some((after, self.window - self.coming.len())))
     }
-}
 
-impl Walk {
     /// Nobody has come to any yet, but these are fetched: who comes to one of them comes in order.
     fn expecting(coming: VecDeque<Vec<u8>>) -> Walk {
         Walk { run: PROVEN - 1, window: limits::WALK_FIRST, coming, ..Walk::default() }
