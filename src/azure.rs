@@ -72,7 +72,7 @@ impl AzureShare {
             && !share.contains("--");
         if !is_share {
             return Err(fail::usage(format!(
-                "'{text}' names no share: small letters, digits and single hyphens; {wanted}"
+                "'{text}' names no share: 3 to 63 small letters, digits and single hyphens; {wanted}"
             )));
         }
         let dir: Vec<&str> = dir.split('/').filter(|name| !name.is_empty()).collect();

@@ -230,8 +230,8 @@ fn edit_on_share(stage: &Stage, share: &Share, claims: &mut Claims) -> Result<()
         FRESHNESS.as_secs()
     );
     claims.hold("the edit made on the share arrived", arrived)?;
-    // Twice the bound: a busy machine is slow at everything.
-    claims.hold("it arrived in time", began.elapsed() < 2 * FRESHNESS + Duration::from_secs(2))
+    // Far beyond the bound: a busy machine is slow at everything.
+    claims.hold("it arrived in time", began.elapsed() < PATIENCE)
 }
 
 fn edit_on_drive(stage: &Stage, share: &Share, claims: &mut Claims) -> Result<()> {

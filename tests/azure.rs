@@ -83,7 +83,7 @@ impl Site {
 
 #[test]
 fn files_are_browsed_read_once_and_then_from_here() {
-    let mut site = Site::new("read", &[]);
+    let mut site = Site::new("read", &["--freshness", "1h"]);
     let (small, big) = (pattern(1, 70_000), pattern(2, 9 << 20));
     site.server.write(SHARE, "dir/sub/small", &small);
     site.server.write(SHARE, "big", &big);
@@ -381,6 +381,8 @@ fn lost_answers_make_no_copies() {
     let mut site = Site::new("lost", &["--debounce", "0s", "--timeout", "5s"]);
     AWAY.iter().for_each(|text| site.drive.allow(text));
     site.drive.allow("an upload failed; it is tried again");
+    // The answer to a lease's release is lost like any other.
+    site.drive.allow("a lease of ours stays until the next change");
     site.drive.start();
     site.server.faults().seed(11);
     let lost = Rule::new(Fault::LoseAnswer).with_probability(0.15);

@@ -17,10 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The drives here run with --freshness 1s; a slow machine gets the rest.
-const FRESH: Duration = Duration::from_secs(10);
+const FRESH: Duration = Duration::from_secs(30);
 
 /// What the share tells of shows within about a second; a slow machine gets the rest.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
+
+/// What the share tells of would have shown by then.
+const QUIET: Duration = Duration::from_secs(5);
 
 fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
     result.err().and_then(|error| error.raw_os_error())
@@ -102,10 +105,10 @@ fn edits_on_the_share_are_seen_within_freshness() {
     assert_eq!(names(&drive.mnt.join("dir")), ["appeared", "edited", "new-name", "same-size"]);
 }
 
-/// rule X7: the bound is a minute here, but the share tells. Whatever the kernel has is forgotten.
+/// rule X7: the bound is an hour here, but the share tells. Whatever the kernel has is forgotten.
 #[test]
 fn edits_on_the_share_are_seen_at_once_where_it_tells() {
-    let mut drive = Drive::new("told", &["--freshness", "60s"]);
+    let mut drive = Drive::new("told", &["--freshness", "1h"]);
     let share = drive.share.clone();
     fs::create_dir(share.join("dir")).unwrap();
     for name in ["edited", "removed", "renamed", "mode", "log"] {
@@ -122,7 +125,6 @@ fn edits_on_the_share_are_seen_at_once_where_it_tells() {
     let mut tail = Vec::new();
     log.read_to_end(&mut tail).unwrap();
     assert!(reads("edited", b"old") && !at("appeared").exists());
-    let began = Instant::now();
     let soon = |what: &str, holds: &mut dyn FnMut() -> bool| {
         let asked = Instant::now();
         until(what, SOON, holds);
@@ -154,19 +156,18 @@ fn edits_on_the_share_are_seen_at_once_where_it_tells() {
     soon("a directory that moved", &mut || fs::read(&moved).is_ok() && !at("sub").exists());
     fs::write(share.join("moved/deep/f"), b"deeper").unwrap();
     soon("an edit in it", &mut || fs::read(&moved).is_ok_and(|found| found == b"deeper"));
-    assert!(began.elapsed() < Duration::from_secs(50), "the bound may have shown it");
 }
 
 /// Without it the kernel may believe for as long as the bound is.
 #[test]
 fn a_drive_that_does_not_watch_keeps_to_the_bound() {
-    let mut drive = Drive::new("untold", &["--freshness", "60s", "-o", "watch=off"]);
+    let mut drive = Drive::new("untold", &["--freshness", "1h", "-o", "watch=off"]);
     fs::write(drive.share.join("f"), b"old").unwrap();
     drive.start();
     assert_eq!(fs::read(drive.mnt.join("f")).unwrap(), b"old");
     fs::write(drive.share.join("f"), b"longer").unwrap();
     let seen = || fs::metadata(drive.mnt.join("f")).unwrap().len() == 6;
-    assert!(!try_until(SOON, seen), "it watches all the same");
+    assert!(!try_until(QUIET, seen), "it watches all the same");
     assert_eq!(drive.status()["watched"], false);
 }
 
@@ -264,14 +265,14 @@ until('an open log grows', grows)
     let mut command = std::process::Command::new("python3");
     command.args(["-c", program]).arg(&drive.mnt).arg(&drive.share);
     command.arg(FRESH.as_secs().to_string());
-    common::succeed(&mut command, Duration::from_secs(60));
+    common::succeed(&mut command, Duration::from_secs(120));
 }
 
 /// rule S5: a program that writes over bytes and sets the file's time back (encrypted containers do
 /// so) is noticed, read and not overwritten.
 #[test]
 fn an_edit_there_that_sets_its_time_back_is_seen_and_kept() {
-    let mut drive = Drive::new("quiet", &[]);
+    let mut drive = Drive::new("quiet", &["--debounce", "1h"]);
     drive.allow("conflict");
     let versions = [1, 2, 3].map(|seed| pattern(seed, 300_000));
     let there = drive.share.join("vault");
@@ -595,12 +596,12 @@ fn an_empty_directory_is_not_the_share() {
 
 /// Both sides change a file at the same time; the drive, and what `covefs conflicts` lists.
 fn conflict(name: &str, ours: &[u8], theirs: &[u8]) -> (Drive, String) {
-    let mut drive = Drive::new(name, &[]);
+    let mut drive = Drive::new(name, &["--debounce", "1h"]);
     drive.allow("conflict");
     fs::write(drive.share.join("report.txt"), b"base").unwrap();
     drive.start();
     assert_eq!(fs::read(drive.mnt.join("report.txt")).unwrap(), b"base");
-    // Within the debounce of 3 s, both sides change it.
+    // Within the debounce both sides change it.
     fs::write(drive.mnt.join("report.txt"), ours).unwrap();
     fs::write(drive.share.join("report.txt"), theirs).unwrap();
     drive.sync();
@@ -636,7 +637,7 @@ fn the_same_edit_on_both_sides_is_no_conflict() {
 // DESIGN.md 6: edit beats delete, on either side.
 #[test]
 fn an_edit_beats_a_delete() {
-    let mut drive = Drive::new("edit-delete", &[]);
+    let mut drive = Drive::new("edit-delete", &["--debounce", "1h"]);
     drive.allow("conflict");
     fs::write(drive.share.join("we-edit"), b"base").unwrap();
     fs::write(drive.share.join("they-edit"), b"base").unwrap();

@@ -213,7 +213,7 @@ impl Drop for Stop<'_> {
 }
 
 /// What is expected of drives here: conflicts are what this is about; a share that is away is noticed.
-const USUAL: [&str; 7] = [
+const USUAL: [&str; 8] = [
     "conflict",
     "upload failed",
     "out of reach",
@@ -221,6 +221,7 @@ const USUAL: [&str; 7] = [
     "lose the bytes",
     "outcome of a change",
     "the replaced file stays aside",
+    "a lease of ours stays until the next change",
 ];
 
 #[test]

@@ -31,6 +31,9 @@ const DIRS: usize = 200;
 const FILES_EACH: usize = 50;
 const SMALL_FILES: usize = 1000;
 const SMALL_BYTES: usize = 4096;
+/// Directories in each of another one, files beside them, and levels: as source code lies.
+const NESTED: (usize, usize, usize) = (5, 8, 3);
+const NESTED_FILES: usize = (1 + 5 + 25 + 125) * 8;
 
 /// No step takes longer, not even one request after the other.
 const STEP: Duration = Duration::from_secs(600);
@@ -119,6 +122,14 @@ fn steps(drive: &Drive, mnt: &Path, show: Show<'_>) {
             assert_eq!(fs::read(entry.unwrap().path()).unwrap().len(), SMALL_BYTES);
         }
     });
+    show("find through 156 nested directories", (NESTED_FILES, "files"), &|| {
+        succeed(Command::new("find").arg(mnt.join("listed")), STEP);
+    });
+    show("grep -r through 156 others, files of 2.5 kB", (NESTED_FILES, "files"), &|| {
+        let mut grep = Command::new("grep");
+        grep.arg("-rc").arg("text of").arg(mnt.join("source"));
+        succeed(&mut grep, STEP);
+    });
     show("1,000 new files of 4 KiB until uploaded", (SMALL_FILES, "files"), &|| {
         fs::create_dir(mnt.join("new")).unwrap();
         for number in 0..SMALL_FILES {
@@ -140,5 +151,14 @@ fn fill(write: &dyn Fn(&str, &[u8])) {
     }
     for file in 0..SMALL_FILES {
         write(&format!("small/{file:04}"), &pattern(file as u64, SMALL_BYTES));
+    }
+    ["listed", "source"].iter().for_each(|top| fill_nested(write, top, NESTED.2));
+}
+
+fn fill_nested(write: &dyn Fn(&str, &[u8]), dir: &str, levels: usize) {
+    let text = "text of a file\n".repeat(170);
+    (0..NESTED.1).for_each(|file| write(&format!("{dir}/f{file}.c"), text.as_bytes()));
+    if levels > 0 {
+        (0..NESTED.0).for_each(|below| fill_nested(write, &format!("{dir}/d{below}"), levels - 1));
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::extents;
 use crate::file::{block_range, data_path};
 use crate::index::Index;
-use crate::journal::{Journal, Replayed};
+use crate::journal::{Journal, Replayed, is_torn};
 use crate::limits;
 use crate::start::CheckReport;
 use std::collections::HashSet;
@@ -19,7 +19,7 @@ pub(crate) fn check(
     repair: bool,
 ) -> Result<CheckReport> {
     let mut report = CheckReport::default();
-    for name in &replayed.set_aside {
+    for name in replayed.set_aside.iter().filter(|name| !is_torn(name)) {
         report
             .problems
             .push(format!("a damaged part of the journal was set aside: journal/{name}"));

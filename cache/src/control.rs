@@ -10,7 +10,7 @@ use crate::node::Node;
 use crate::status::*;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
-use covefs_remote::{ErrorKind as RemoteKind, Kind, RemotePath};
+use covefs_remote::{ErrorKind as RemoteKind, Kind, Remote, RemotePath};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
@@ -122,6 +122,8 @@ impl Vfs {
             most = most.max(dirty.len() as u64);
             progress(Progress { done: most - dirty.len() as u64, total: most });
             if dirty.is_empty() {
+                // Whoever unmounts next, for good, leaves nothing half made there if that can be helped.
+                let _ = tokio::time::timeout(limits::RETRY_FIRST * 5, self.clean_up()).await;
                 return Ok(());
             }
             // Each once: whoever waits for another one is woken by it.
@@ -175,7 +177,7 @@ impl Vfs {
                 continue;
             }
             if dir.base.is_some() {
-                self.wait_listing(dir.ino).await?;
+                self.wait_listing(None, dir.ino).await?;
             }
             let children = self.tree().children(dir.ino, None, usize::MAX)?;
             dirs.extend(children.into_iter().filter(|child| child.kind == Kind::Dir));
@@ -193,8 +195,10 @@ impl Vfs {
         let files = self.files_below(path)?;
         let mut total = 0;
         for (ino, _) in &files {
-            total += self.tree().get(*ino)?.map_or(0, |node| node.size);
+            let size = self.tree().get(*ino)?.map_or(0, |node| node.size);
+            total = size.saturating_add(total);
         }
+        self.hydrate_fits(&files)?;
         let mut done = 0;
         for (ino, _) in files {
             let (file, size) = {
@@ -210,6 +214,15 @@ impl Vfs {
             .await?;
             done += size;
             progress(Progress { done, total });
+            // What a copy takes along, too; that it has such is known from its directory.
+            let lacks = |node: Node| node.xattrs.is_none() && node.base.is_some();
+            if self.remote.limits().has_xattrs() && self.tree().get(ino)?.is_some_and(lacks) {
+                match self.wait_node(ino).await {
+                    Err(error) if error.kind == ErrorKind::Offline => return Err(error),
+                    Err(error) => tracing::warn!(%error, "extended attributes are not fetched"),
+                    Ok(()) => {}
+                }
+            }
             let whole = file.lock().is_whole();
             self.unload_if_idle(&file);
             if !whole {
@@ -217,6 +230,25 @@ impl Vfs {
             }
         }
         Ok(())
+    }
+
+    /// Before anything makes room for it.
+    fn hydrate_fits(&self, files: &[(Ino, Option<ContentId>)]) -> Result<()> {
+        let (limit, mut missing) = (self.space.limit(), 0_u64);
+        for (ino, _) in files {
+            let Some(node) = self.tree().get(*ino)? else { continue };
+            let is_here = node.content.is_some() && self.state_of(&node) == "local";
+            missing = missing.saturating_add(if is_here { 0 } else { node.size });
+        }
+        if missing <= limit {
+            return Ok(());
+        }
+        let why = format!(
+            "that would be {} MiB, and the cache holds {} MiB; `covefs resize` changes its limit",
+            missing.div_ceil(1 << 20),
+            limit >> 20
+        );
+        Err(Error::refused("hydrate", why))
     }
 
     /// Waits until used bytes are counted after a start: before that nothing is stored.
@@ -320,7 +352,8 @@ impl Vfs {
     /// No longer pinned.
     pub async fn unpin(&self, path: &RemotePath) -> Result<()> {
         if !self.journal.live(|live| live.pins.contains(path)) {
-            return Err(Error::new(ErrorKind::NotFound, "find a pin of").at(path.to_string()));
+            let why = format!("{path} is not pinned itself");
+            return Err(Error::refused("unpin", why));
         }
         self.journal.append(&[Record::Unpin(path.clone())])?;
         let contents = self.contents_below(path).unwrap_or_default();

@@ -84,17 +84,17 @@ impl Vfs {
         len: usize,
     ) -> Result<Vec<u8>> {
         let handle = self.handles.file(fh)?;
-        let (end, is_coming) = {
+        let end = {
+            // Held while it is looked: what another read asks ahead for is on its way then.
+            let mut reading = handle.reading();
             let content = handle.file.lock();
             // Its flight may have ended since it was missing.
             let is_here = content.present.contains(&(offset..offset + 1));
-            let is_coming =
-                is_here || content.flights.iter().any(|flight| flight.range.contains(&offset));
-            (content.size.min(offset.saturating_add(len as u64)), is_coming)
+            if !is_here && !content.flights.iter().any(|flight| flight.range.contains(&offset)) {
+                reading.pattern.missed(offset);
+            }
+            content.size.min(offset.saturating_add(len as u64))
         };
-        if !is_coming {
-            handle.reading.lock().unwrap_or_else(|p| p.into_inner()).pattern.missed(offset);
-        }
         self.was_read(&handle, &(offset.min(end)..end));
         let bytes = self.read_content(&handle.file, offset, len as u64, Reader::User).await?;
         self.metrics.missed(bytes.len() as u64);
@@ -104,21 +104,18 @@ impl Vfs {
     /// Notes a read for recency and readahead.
     fn was_read(&self, handle: &FileHandle, range: &Range<u64>) {
         let file = &handle.file;
-        let ahead = {
-            let mut reading = handle.reading.lock().unwrap_or_else(|p| p.into_inner());
-            let extent = (range.start / limits::EXTENT) as u32;
-            if reading.extent.replace(extent) != Some(extent) {
-                self.space.heat().used((file.id, extent), self.space.limit());
-            }
-            let size = file.lock().size;
-            reading.pattern.read(range, size)
-        };
+        let mut reading = handle.reading();
+        let extent = (range.start / limits::EXTENT) as u32;
+        if reading.extent.replace(extent) != Some(extent) {
+            self.space.heat().used((file.id, extent), self.space.limit());
+        }
         // Uploads that make room go first (E1).
-        if ahead.is_empty() || !self.reach.is_online() || self.sync.is_hurried() {
+        if !self.reach.is_online() || self.sync.is_hurried() {
             return;
         }
         let mut content = file.lock();
-        for part in content.present.missing(&(ahead.start..ahead.end.min(content.size))) {
+        let ahead = reading.pattern.read(range, content.size);
+        for part in content.present.missing(&ahead) {
             self.flights_for(file, &mut content, &part, Wanted::Ahead);
         }
     }

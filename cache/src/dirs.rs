@@ -1,4 +1,4 @@
-//! Reading directories, extended attributes, and the share's size.
+//! Reading directories, and the share's size.
 
 use crate::attr::*;
 use crate::error::{Error, ErrorKind, Result};
@@ -12,18 +12,13 @@ use crate::vfs::Vfs;
 use covefs_remote::{Kind, Remote};
 use std::sync::Arc;
 
-/// Attributes of ours: what the cache knows of a file.
-const OURS: &[u8] = b"user.covefs.";
-
 impl Vfs {
     /// Opens a directory to be read.
     pub fn opendir(&self, asked: Asked, ino: Ino) -> Result<Step<OpenedDir>> {
         let mut tree = self.tree();
         let dir = tree.need_dir(ino)?;
         let is_cold = !matches!(self.stale(&mut tree, asked, &dir, None), Ok(None));
-        if let Some(place) = dir.place.clone().filter(|_| ino != Ino::ROOT) {
-            self.walked(&mut tree, &place, Kind::Dir, is_cold)?;
-        }
+        self.opened_dir(&mut tree, ino, is_cold)?;
         if is_cold || !dir.listed {
             tree.kept.forget(ino);
         }
@@ -48,26 +43,39 @@ impl Vfs {
         let handle = self.handles.dir(fh)?;
         let items = ready!(self.lines(asked, &handle, offset)?);
         let first = usize::try_from(offset).unwrap_or(usize::MAX).min(items.len());
-        for item in &items[first..] {
-            let named = item.name != b"." && item.name != b"..";
-            if !with_attrs || !named {
-                if add(item) {
-                    break;
-                }
-                continue;
-            }
-            let mut tree = self.tree();
-            let Some(node) = tree.child(handle.ino, &item.name)? else { continue };
-            let dir = tree.need_dir(handle.ino)?;
-            let ttl = self.ttl(&mut tree, &dir, Some(&item.name));
-            let attr = self.stat(&mut tree, &node)?;
-            drop(tree);
-            let entry = Some(Entry { attr, ttl });
-            if add(&DirItem { ino: node.ino, kind: node.kind, entry, ..item.clone() }) {
+        if !with_attrs {
+            let _ = items[first..].iter().any(add);
+            return Ok(Step::Done(()));
+        }
+        // A few at a time: most answers hold no more, and nobody waits long for the tree. A directory
+        // alone: what is in it may have to be counted.
+        let is_file = |item: &DirItem| item.kind != Kind::Dir;
+        let alike = items[first..].chunk_by(|one, other| is_file(one) && is_file(other));
+        for items in alike.flat_map(|items| items.chunks(limits::SCAN_STATS)) {
+            if self.with_attrs(handle.ino, items)?.iter().any(&mut *add) {
                 break;
             }
         }
         Ok(Step::Done(()))
+    }
+
+    /// These lines with attributes of now, but for those that are gone.
+    fn with_attrs(&self, dir: Ino, items: &[DirItem]) -> Result<Vec<DirItem>> {
+        let (dots, named): (Vec<_>, Vec<_>) =
+            items.iter().partition(|item| item.name == b"." || item.name == b"..");
+        let names: Vec<&[u8]> = named.iter().map(|item| item.name.as_slice()).collect();
+        let mut lines: Vec<DirItem> = dots.into_iter().cloned().collect();
+        let mut tree = self.tree();
+        let nodes = tree.children_at(dir, &names)?;
+        // Gone meanwhile, with all that was in it.
+        let Some(dir) = tree.get(dir)? else { return Ok(lines) };
+        for (item, node) in named.into_iter().zip(nodes) {
+            let Some(node) = node else { continue };
+            let ttl = self.ttl(&mut tree, &dir, Some(&item.name));
+            let entry = Some(Entry { attr: self.stat(&mut tree, &node)?, ttl });
+            lines.push(DirItem { ino: node.ino, kind: node.kind, entry, ..item.clone() });
+        }
+        Ok(lines)
     }
 
     /// The lines that a handle reads from `offset` on.
@@ -111,14 +119,10 @@ impl Vfs {
         push(parent, Kind::Dir, b"..".to_vec());
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let page = self.tree().children(dir.ino, after.as_deref(), limits::SCAN)?;
+            let page = self.tree().lines(dir.ino, after.as_deref(), limits::SCAN)?;
             let Some(last) = page.last() else { break };
-            after = last.place.as_ref().map(|place| place.name.clone());
-            for node in page {
-                if let Some(place) = node.place {
-                    push(node.ino, node.kind, place.name);
-                }
-            }
+            after = Some(last.name.clone());
+            page.into_iter().for_each(|line| push(line.ino, line.kind, line.name));
         }
         Ok(items)
     }
@@ -138,58 +142,6 @@ impl Vfs {
         }
         self.journal.sync()?;
         Ok(Step::Done(()))
-    }
-
-    /// The node with its xattrs known, or what to wait for.
-    fn with_xattrs(&self, ino: Ino) -> Result<Step<Node>> {
-        let mut node = self.tree().need(ino)?;
-        if node.xattrs.is_none() {
-            if node.base.is_some() && self.remote.limits().has_xattrs && node.place.is_some() {
-                return Ok(Step::Wait(Need::Node(ino)));
-            }
-            node.xattrs = Some(Vec::new());
-        }
-        Ok(Step::Done(node))
-    }
-
-    fn check_xattr(&self, name: &[u8]) -> Result<()> {
-        if !name.starts_with(b"user.") || name.len() > 255 {
-            return Err(Error::new(ErrorKind::Unsupported, "use the extended attribute"));
-        }
-        Ok(())
-    }
-
-    /// The value of an extended attribute. `user.covefs.state` says how much of a file is here;
-    /// on the root `user.covefs.cache_dir` where its cache lies.
-    pub fn getxattr(&self, _asked: Asked, ino: Ino, name: &[u8]) -> Result<Step<Vec<u8>>> {
-        self.check_xattr(name)?;
-        if let Some(of_ours) = name.strip_prefix(OURS) {
-            return self.our_xattr(ino, of_ours).map(Step::Done);
-        }
-        let node = match self.with_xattrs(ino)? {
-            Step::Done(node) => node,
-            Step::Wait(need) => return Ok(Step::Wait(need)),
-        };
-        let found = node.xattrs.into_iter().flatten().find(|(known, _)| known == name);
-        let missing = || Error::new(ErrorKind::NoAttribute, "read the extended attribute");
-        Ok(Step::Done(found.ok_or_else(missing)?.1))
-    }
-
-    fn our_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        let missing = Error::new(ErrorKind::NoAttribute, "read the extended attribute");
-        let node = self.tree().need(ino)?;
-        let text = match name {
-            b"state" => self.state_of(&node).to_owned(),
-            b"version" => match &node.base {
-                Some(base) => format!("{:x}", base.version.object),
-                None => return Err(missing),
-            },
-            b"cache_dir" if ino == Ino::ROOT => {
-                self.config.cache_dir.to_string_lossy().into_owned()
-            }
-            _ => return Err(missing),
-        };
-        Ok(text.into_bytes())
     }
 
     /// In one word what is here of a node, and whether the share has it.
@@ -214,82 +166,6 @@ impl Vfs {
         };
         self.unload_if_idle(&file);
         state
-    }
-
-    /// The names of the extended attributes; ours are left out, so that no copy takes them along.
-    pub fn listxattr(&self, _asked: Asked, ino: Ino) -> Result<Step<Vec<Vec<u8>>>> {
-        let node = match self.with_xattrs(ino)? {
-            Step::Done(node) => node,
-            Step::Wait(need) => return Ok(Step::Wait(need)),
-        };
-        Ok(Step::Done(node.xattrs.into_iter().flatten().map(|(name, _)| name).collect()))
-    }
-
-    /// Sets an extended attribute of the `user.` namespace.
-    pub fn setxattr(
-        &self,
-        _asked: Asked,
-        ino: Ino,
-        name: &[u8],
-        value: &[u8],
-        mode: XattrMode,
-    ) -> Result<Step<()>> {
-        self.change_xattr(ino, name, |xattrs| {
-            let at = xattrs.binary_search_by(|(known, _)| known.as_slice().cmp(name));
-            match (at, mode) {
-                (Ok(_), XattrMode::Create) => {
-                    return Err(Error::new(ErrorKind::Exists, "make the extended attribute"));
-                }
-                (Err(_), XattrMode::Replace) => {
-                    return Err(Error::new(ErrorKind::NoAttribute, "set the extended attribute"));
-                }
-                (Ok(at), _) => xattrs[at].1 = value.to_vec(),
-                (Err(at), _) => xattrs.insert(at, (name.to_vec(), value.to_vec())),
-            }
-            Ok(())
-        })
-    }
-
-    /// Removes an extended attribute of the `user.` namespace.
-    pub fn removexattr(&self, _asked: Asked, ino: Ino, name: &[u8]) -> Result<Step<()>> {
-        self.change_xattr(ino, name, |xattrs| {
-            let at = xattrs.binary_search_by(|(known, _)| known.as_slice().cmp(name));
-            let missing = |_| Error::new(ErrorKind::NoAttribute, "remove the attribute");
-            xattrs.remove(at.map_err(missing)?);
-            Ok(())
-        })
-    }
-
-    fn change_xattr(
-        &self,
-        ino: Ino,
-        name: &[u8],
-        change: impl FnOnce(&mut covefs_remote::Xattrs) -> Result<()>,
-    ) -> Result<Step<()>> {
-        self.check_writable()?;
-        self.check_xattr(name)?;
-        if name.starts_with(OURS) {
-            return Err(Error::new(ErrorKind::NotPermitted, "set an attribute of covefs"));
-        }
-        if !self.remote.limits().has_xattrs {
-            return Err(Error::new(ErrorKind::Unsupported, "set an attribute on this share"));
-        }
-        let mut node = match self.with_xattrs(ino)? {
-            Step::Done(node) => node,
-            Step::Wait(need) => return Ok(Step::Wait(need)),
-        };
-        let mut tree = self.tree();
-        // Nothing is lost between: xattrs change under the tree's lock only.
-        let now = tree.need(ino)?;
-        let mut xattrs = now.xattrs.clone().or(node.xattrs.take()).unwrap_or_default();
-        xattrs.sort();
-        change(&mut xattrs)?;
-        let mut node = now;
-        node.xattrs = Some(xattrs);
-        node.dirty_attrs.xattrs = true;
-        node.ctime = self.clock.now();
-        self.changed(&mut tree, vec![node], Vec::new(), false)?;
-        Ok(Step::Done(()))
     }
 
     /// Size and free space of the share, as last known (U8).

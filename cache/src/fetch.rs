@@ -18,6 +18,7 @@ use bytes::Bytes;
 use covefs_remote::attempt::in_background;
 use covefs_remote::{ErrorKind as RemoteKind, Remote, Version};
 use futures_util::StreamExt;
+use futures_util::future::select_all;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -32,6 +33,8 @@ pub(crate) struct Flight {
     begun: u64,
     state: Mutex<Landed>,
     arrived: Notify,
+    /// Somebody waits for what was only guessed.
+    wanted: Notify,
 }
 
 #[derive(Default)]
@@ -43,7 +46,8 @@ struct Landed {
 
 impl Flight {
     fn new(range: Range<u64>, version: Version, begun: u64) -> Self {
-        Flight { range, version, begun, state: Mutex::default(), arrived: Notify::new() }
+        let (arrived, wanted) = (Notify::new(), Notify::new());
+        Flight { range, version, begun, state: Mutex::default(), arrived, wanted }
     }
 
     /// Whether its bytes are the content's.
@@ -147,7 +151,11 @@ impl Vfs {
             };
             match error {
                 RemoteKind::VersionChanged | RemoteKind::NotFound if reader == Reader::Sync => {
-                    return Err(Error::new(ErrorKind::Stale, "read the base of an upload"));
+                    if moved > 0 {
+                        return Err(Error::new(ErrorKind::Stale, "read the base of an upload"));
+                    }
+                    // A flight that it joined may have begun before a rename of ours.
+                    moved += 1;
                 }
                 RemoteKind::VersionChanged | RemoteKind::NotFound if Instant::now() < deadline => {
                     moved += 1;
@@ -271,6 +279,18 @@ impl Vfs {
         range: &Range<u64>,
         wanted: Wanted,
     ) -> Vec<Arc<Flight>> {
+        let begin = |flight: &Arc<Flight>| self.launch(file.clone(), flight.clone(), wanted);
+        self.plan_flights(content, range, wanted, begin)
+    }
+
+    /// The same; `begin` has to begin each new one.
+    fn plan_flights(
+        &self,
+        content: &mut Content,
+        range: &Range<u64>,
+        wanted: Wanted,
+        mut begin: impl FnMut(&Arc<Flight>),
+    ) -> Vec<Arc<Flight>> {
         let Some(version) = content.base else { return Vec::new() };
         let mut found = Vec::new();
         let mut at = range.start;
@@ -280,6 +300,9 @@ impl Vfs {
                 .iter()
                 .find(|flight| flight.is_of(content) && flight.range.contains(&at));
             if let Some(flight) = current {
+                if wanted == Wanted::Now {
+                    flight.wanted.notify_one();
+                }
                 at = flight.range.end;
                 found.push(flight.clone());
                 continue;
@@ -297,11 +320,93 @@ impl Vfs {
             }
             let flight = Arc::new(Flight::new(start..end, version, content.begun));
             content.flights.push(flight.clone());
-            self.launch(file.clone(), flight.clone(), wanted);
+            begin(&flight);
             found.push(flight);
             at = end;
         }
         found
+    }
+
+    /// Fetches small files ahead whole, several by one request.
+    pub(crate) fn fetch_together(&self, files: Vec<Arc<File>>) {
+        let mut all = Vec::with_capacity(files.len());
+        for file in files {
+            let begun = all.len();
+            let mut content = file.lock();
+            let whole = 0..content.size.min(limits::BLOCK);
+            if content.present.missing(&whole).first() == Some(&whole) {
+                let begin = |flight: &Arc<Flight>| all.push((file.clone(), flight.clone()));
+                self.plan_flights(&mut content, &whole, Wanted::Ahead, begin);
+            }
+            drop(content);
+            if all.len() == begun {
+                self.unload_if_idle(&file);
+            }
+        }
+        if all.is_empty() {
+            return;
+        }
+        let vfs = self.arc();
+        self.spawn("fetch", async move {
+            in_background(vfs.fly_together(&all)).await;
+            for (file, flight) in &all {
+                // All that did not land in time.
+                vfs.landed(file, flight, Err(RemoteKind::Busy));
+            }
+        });
+    }
+
+    /// Brings flights of small files home, each of which has ended then, or failed.
+    async fn fly_together(&self, all: &[(Arc<File>, Arc<Flight>)]) {
+        let flights: Vec<&Arc<Flight>> = all.iter().map(|(_, flight)| flight).collect();
+        let permits = tokio::select! {
+            biased;
+            permits = self.fetch_permit(Wanted::Ahead, &flights) => permits,
+            () = self.reach.wait(false) => return,
+        };
+        let (mut named, mut asked) = (Vec::new(), Vec::new());
+        for (file, flight) in all {
+            match self.base_path_of(file) {
+                Ok(Some(path)) => {
+                    named.push((file, flight));
+                    asked.push((path, flight.version));
+                }
+                // A directory above it may stand elsewhere.
+                _ => self.landed(file, flight, Err(RemoteKind::Busy)),
+            }
+        }
+        // One that takes long, for the share may have to fetch it itself, holds up none of the others.
+        let read = tokio::time::timeout(limits::TOGETHER, self.remote.read_whole(&asked)).await;
+        let mut arrivals = Vec::with_capacity(named.len());
+        for ((file, flight), read) in named.into_iter().zip(read.unwrap_or_default()) {
+            let bytes = match read {
+                Ok(bytes) if bytes.len() as u64 == flight.range.end => bytes,
+                Ok(_) => {
+                    self.landed(file, flight, Err(RemoteKind::VersionChanged));
+                    continue;
+                }
+                Err(error) => {
+                    // A guess has one try, which says nothing of the share: who wants these bytes asks.
+                    let is_sure = !error.kind.is_offline() && !error.kind.is_transient();
+                    let kind = if is_sure { error.kind } else { RemoteKind::Busy };
+                    self.landed(file, flight, Err(kind));
+                    continue;
+                }
+            };
+            if !flight.is_of(&file.lock()) {
+                self.landed(file, flight, Err(RemoteKind::Busy));
+                continue;
+            }
+            self.metrics.fetched_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            flight.land(bytes.clone());
+            arrivals.push((file, flight, vec![bytes]));
+        }
+        let brought: Vec<_> = arrivals.iter().map(|(file, flight, _)| (*file, *flight)).collect();
+        self.store_soon(arrivals, permits).await;
+        for (file, flight) in brought {
+            self.space.heat().guessed(file.id);
+            self.landed(file, flight, Ok(()));
+        }
     }
 
     fn launch(&self, file: Arc<File>, flight: Arc<Flight>, wanted: Wanted) {
@@ -312,17 +417,31 @@ impl Vfs {
                 Wanted::Now => flying.await,
                 Wanted::Ahead => in_background(flying).await,
             };
-            {
-                let mut content = file.lock();
-                content.flights.retain(|other| !Arc::ptr_eq(other, &flight));
-            }
-            if let Err(kind) = how {
-                tracing::debug!(?kind, content = file.id.0, range = ?flight.range, "fetch failed");
-            }
-            flight.finish(how);
-            file.changed.notify_waiters();
-            vfs.unload_if_idle(&file);
+            vfs.landed(&file, &flight, how);
         });
+    }
+
+    /// A flight has ended; only the first word on that counts.
+    fn landed(
+        &self,
+        file: &Arc<File>,
+        flight: &Arc<Flight>,
+        how: std::result::Result<(), RemoteKind>,
+    ) {
+        {
+            let mut content = file.lock();
+            let under_way = content.flights.len();
+            content.flights.retain(|other| !Arc::ptr_eq(other, flight));
+            if content.flights.len() == under_way {
+                return;
+            }
+        }
+        if let Err(kind) = how {
+            tracing::debug!(?kind, content = file.id.0, range = ?flight.range, "fetch failed");
+        }
+        flight.finish(how);
+        file.changed.notify_waiters();
+        self.unload_if_idle(file);
     }
 
     /// Brings one flight home.
@@ -333,9 +452,10 @@ impl Vfs {
         wanted: Wanted,
     ) -> std::result::Result<(), RemoteKind> {
         // Those before it may wait for a share that does not answer: not one after the other.
+        let only = [flight];
         let permit = tokio::select! {
             biased;
-            permit = self.fetch_permit(wanted, &flight.range) => permit,
+            permit = self.fetch_permit(wanted, &only) => permit,
             () = self.reach.wait(false) => return Err(RemoteKind::Timeout),
         };
         let path = match self.base_path_of(file) {
@@ -365,7 +485,7 @@ impl Vfs {
             }
         }
         let end = if wanted == Wanted::Ahead && range.end - range.start <= limits::BLOCK {
-            self.store_soon(file, flight, waiting, permit).await;
+            self.store_soon(vec![(file, flight, waiting)], permit).await;
             at + waiting_bytes
         } else {
             self.store(file, flight, at, waiting).await
@@ -376,14 +496,29 @@ impl Vfs {
         if end < range.end { Err(RemoteKind::VersionChanged) } else { Ok(()) }
     }
 
-    async fn fetch_permit(&self, wanted: Wanted, range: &Range<u64>) -> Vec<OwnedSemaphorePermit> {
+    async fn fetch_permit(
+        &self,
+        wanted: Wanted,
+        flights: &[&Arc<Flight>],
+    ) -> Vec<OwnedSemaphorePermit> {
         let mut permits = Vec::new();
-        if wanted == Wanted::Ahead && range.end - range.start <= limits::SMALL {
-            permits.extend(self.small_permits.clone().acquire_owned().await.ok());
-            return permits;
-        }
         if wanted == Wanted::Ahead {
-            permits.extend(self.readahead_permits.clone().acquire_owned().await.ok());
+            let is_small =
+                |flight: &&Arc<Flight>| flight.range.end - flight.range.start <= limits::SMALL;
+            let is_small = flights.iter().all(is_small);
+            let guesses = if is_small { &self.small_permits } else { &self.readahead_permits };
+            let is_one_block =
+                matches!(flights, [one] if one.range.end - one.range.start <= limits::BLOCK);
+            let count = if is_small && !is_one_block { 2 } else { 1 };
+            let somebody_comes = flights.iter().map(|flight| Box::pin(flight.wanted.notified()));
+            tokio::select! {
+                biased;
+                permit = guesses.clone().acquire_many_owned(count) => permits.extend(permit.ok()),
+                _ = select_all(somebody_comes) => {}
+            }
+            if is_small && !permits.is_empty() {
+                return permits;
+            }
         }
         permits.extend(self.fetch_permits.clone().acquire_owned().await.ok());
         permits
@@ -469,6 +604,7 @@ impl Vfs {
             at = end;
         }
         // Bytes are delivered before they are stored.
+        self.arrivals.hurry();
         self.wait_file(file, |content| content.flights.is_empty()).await;
         Ok(())
     }

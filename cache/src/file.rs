@@ -289,6 +289,11 @@ pub(crate) fn data_path(id: ContentId) -> String {
     format!("data/{:02x}/{:016x}", id.0 & 0xff, id.0)
 }
 
+/// The directories of all data files, in `data`.
+pub(crate) fn data_dirs() -> impl Iterator<Item = String> {
+    (0..=0xff).map(|low| format!("{low:02x}"))
+}
+
 impl File {
     pub(crate) fn new(id: ContentId, disk: Arc<dyn Disk>, content: Content) -> Self {
         File {

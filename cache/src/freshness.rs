@@ -12,7 +12,7 @@ use crate::step::{Asked, Need};
 use crate::tree::{DirInfo, Tree};
 use crate::vfs::Vfs;
 use covefs_remote::attempt::in_background;
-use covefs_remote::{ErrorKind as RemoteKind, Remote, RemotePath, ShareIdentity};
+use covefs_remote::{ErrorKind as RemoteKind, Remote, ShareIdentity};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -179,8 +179,8 @@ impl Vfs {
         if dir.base.is_none() {
             return self.config.freshness;
         }
-        let mut verified = tree.dir_info(dir.ino).verified;
-        if let Some(name) = name {
+        let DirInfo { mut verified, big, .. } = tree.dir_info(dir.ino);
+        if let Some(name) = name.filter(|_| big) {
             verified = verified.max(tree.name_verified(&Place::new(dir.ino, name)));
         }
         let age = verified.map_or(self.config.freshness, |at| at.elapsed());
@@ -189,10 +189,32 @@ impl Vfs {
         self.config.freshness.saturating_sub(age).max(least.min(self.config.freshness))
     }
 
-    /// Waits for a listing of the directory, or for the certainty that there is no answer.
-    pub(crate) async fn wait_listing(&self, dir: Ino) -> Result<()> {
-        let known = self.tree().get(dir)?.is_some_and(|node| node.listed);
-        let (asking, _) = self.ask_for(dir, None);
+    /// For tests: nothing that was asked for until now is fresh any more.
+    #[doc(hidden)]
+    pub async fn age(&self) {
+        // What is under way would count as fresh when it ends.
+        let under_way: Vec<Arc<Asking>> = self.listings.lock().values().cloned().collect();
+        let deadline = Instant::now() + self.config.timeout;
+        for asking in under_way {
+            asking.wait(deadline).await;
+        }
+        self.tree().forget_verified();
+    }
+
+    /// Waits for a listing of the directory, or for the certainty that there is no answer. What
+    /// was `asked` may have become fresh since, by a guess that ended: then there is no other one.
+    pub(crate) async fn wait_listing(&self, asked: Option<Asked>, dir: Ino) -> Result<()> {
+        let (asking, known) = {
+            // Held until it is asked for: no guess ends in between.
+            let mut tree = self.tree();
+            let node = tree.get(dir)?;
+            if let (Some(asked), Some(node)) = (asked, &node)
+                && let Ok(None) = self.stale(&mut tree, asked, node, None)
+            {
+                return Ok(());
+            }
+            (self.ask_for(dir, None).0, node.is_some_and(|node| node.listed))
+        };
         self.wait_asking(&asking, dir, known).await
     }
 
@@ -279,7 +301,7 @@ impl Vfs {
 
     /// Asks again and again while the share is out of reach, ever later; checks that it is the
     /// same share before anything is believed (X1).
-    pub(crate) async fn probe(&self, identity: ShareIdentity, leftovers: Vec<RemotePath>) {
+    pub(crate) async fn probe(&self, identity: ShareIdentity) {
         loop {
             let changed = self.reach.changed.notified();
             tokio::pin!(changed);
@@ -302,7 +324,6 @@ impl Vfs {
                 }
             }
             self.resolve_all_sent().await;
-            self.remove_leftovers(&leftovers).await;
             self.tree().forget_verified();
             self.reach.back();
             self.sync.hurry_once();

@@ -8,7 +8,7 @@ use crate::lend::Lent;
 use crate::readahead::Pattern;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// One open file.
 pub(crate) struct FileHandle {
@@ -16,7 +16,18 @@ pub(crate) struct FileHandle {
     pub mode: OpenMode,
     /// The kernel has the data file for it.
     pub lent: Option<Arc<Lent>>,
-    pub reading: Mutex<Reading>,
+    /// Locked before the content (see `lib.rs`).
+    reading: Mutex<Reading>,
+}
+
+impl FileHandle {
+    pub(crate) fn new(file: Arc<File>, mode: OpenMode, lent: Option<Arc<Lent>>) -> Self {
+        FileHandle { file, mode, lent, reading: Mutex::default() }
+    }
+
+    pub(crate) fn reading(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 /// How a handle reads.

@@ -27,6 +27,7 @@ pub(crate) use tests::Frames;
 pub(crate) use live::{GenRanges, Live, LiveContent};
 pub use record::ConflictRecord;
 pub(crate) use record::{ByteRange, ContentSet, Record, SentBytes, SentRecord, SentWhat};
+pub(crate) use replay::is_torn;
 
 use crate::broken::{Broken, is_broken};
 use crate::disk::{Disk, DiskFile};

@@ -5,13 +5,15 @@
 //! back goes by age, and only by the share's own clock: a clock here that is wrong would take an upload
 //! under way for an old one. It is known from the first change of ours on.
 
-use crate::journal::{Record, SentWhat};
+use crate::journal::{Record, SentRecord, SentWhat};
 use crate::limits;
 use crate::names::OUR_PREFIX;
 use crate::vfs::Vfs;
 use covefs_remote::{Expect, Kind, Metadata, Remote, RemotePath, Timestamp};
-use std::sync::Mutex;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// What begins the name of a user's file or directory in transit.
@@ -42,20 +44,112 @@ impl ShareClock {
     }
 }
 
+/// Temporary files that may be on the share and that no upload is at any more: of an earlier run, and of
+/// uploads that the line broke off.
+#[derive(Default)]
+pub(crate) struct Leftovers {
+    paths: Mutex<BTreeSet<RemotePath>>,
+    added: Notify,
+}
+
+impl Leftovers {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<RemotePath>> {
+        self.paths.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
 impl Vfs {
-    /// Removes from the share what an earlier run of ours left half made (X2), before the
-    /// directories that it lies in are renamed.
-    pub(crate) async fn remove_leftovers(&self, temps: &[RemotePath]) {
-        for path in temps {
-            let removed = self.remote.remove(path, Expect::Any).await;
-            if removed.as_ref().is_err_and(|error| error.kind.is_transient()) {
-                continue;
+    /// What the journal names before any upload of this run is an earlier one's.
+    pub(crate) fn find_leftovers(&self) {
+        *self.leftovers.lock() = self.journal.live(|live| live.temps.iter().cloned().collect());
+    }
+
+    /// An upload gave this up, and the share may not have heard of it.
+    pub(crate) fn leave(&self, temp: RemotePath) {
+        self.leftovers.lock().insert(temp);
+        self.leftovers.added.notify_one();
+    }
+
+    /// On the share a directory went from one path to another, and with it what uploads have in it: what the
+    /// journal is to say of that.
+    pub(crate) fn leftovers_move(&self, from: &RemotePath, to: &RemotePath) -> Vec<Record> {
+        let temps = self.journal.live(|live| live.temps.clone());
+        let mut records = Vec::new();
+        let mut left = self.leftovers.lock();
+        for old in temps {
+            let Some(new) = old.moved(from, to) else { continue };
+            if left.remove(&old) {
+                left.insert(new.clone());
             }
-            let gone = [Record::TempGone(path.clone())];
-            if let Err(error) = self.journal.append_freeing(&gone) {
-                tracing::warn!(%error, "a leftover stays noted");
+            records.extend([Record::TempGone(old), Record::Temp(new)]);
+        }
+        records
+    }
+
+    /// Removes what is left, whenever the share answers.
+    pub(crate) async fn remove_leftovers_for_ever(&self) {
+        let mut pause = Duration::ZERO;
+        loop {
+            tokio::time::sleep(pause).await;
+            self.reach.wait(true).await;
+            self.remove_leftovers().await;
+            pause = match self.leftovers.lock().is_empty() {
+                true => Duration::ZERO,
+                false => (pause * 2).clamp(limits::RETRY_FIRST, limits::RETRY_LAST),
+            };
+            if pause.is_zero() {
+                self.leftovers.added.notified().await;
+                pause = limits::RETRY_FIRST;
             }
         }
+    }
+
+    /// The same at once, as far as the share answers.
+    pub(crate) async fn clean_up(&self) {
+        if self.reach.is_online() && !self.leftovers.lock().is_empty() {
+            self.remove_leftovers().await;
+        }
+    }
+
+    /// Removes from the share what is left half made (X2).
+    async fn remove_leftovers(&self) {
+        if self.config.read_only {
+            return;
+        }
+        let left = self.leftovers.lock().clone();
+        for path in left {
+            if self.is_unsure_of(&path) {
+                continue;
+            }
+            let removed = self.remote.remove(&path, Expect::Any).await;
+            // Gone from there may mean that it is elsewhere by now.
+            if removed.as_ref().is_err_and(|error| error.kind.is_transient())
+                || self.is_unsure_of(&path)
+            {
+                continue;
+            }
+            match self.journal.append_freeing(&[Record::TempGone(path.clone())]) {
+                Ok(()) => {
+                    self.leftovers.lock().remove(&path);
+                }
+                Err(error) => tracing::warn!(%error, "a leftover stays noted"),
+            }
+        }
+    }
+
+    /// Whether something else is to be asked first: where names are exchanged, the replaced bytes may stand
+    /// there; and while a directory is being renamed, or may have been, nobody knows where what is in it is.
+    pub(crate) fn is_unsure_of(&self, temp: &RemotePath) -> bool {
+        let sent: Vec<SentRecord> = self.journal.live(|live| live.sent.values().cloned().collect());
+        let name = temp.split().map(|(_, name)| name);
+        let mut tree = self.tree();
+        sent.iter().any(|sent| match &sent.what {
+            SentWhat::Bytes(bytes) => Some(&*bytes.temp) == name,
+            SentWhat::Move => tree
+                .base_path(sent.ino)
+                .is_ok_and(|from| from.is_some_and(|from| temp.is_within(&from))),
+            SentWhat::Made { .. } | SentWhat::Removed(_) => false,
+        })
     }
 
     /// Whether the user is to see a name of covefs: something of theirs that has been in transit for
@@ -118,8 +212,9 @@ impl Vfs {
     fn is_left_by_us(&self, name: &[u8], entry: &Metadata) -> bool {
         let ours = format!(".~covefs-{}-", self.site.cache_id);
         let is_needed = || {
+            let left = self.leftovers.lock().clone();
             self.journal.live(|live| {
-                let uploads = live.temps.iter().filter_map(RemotePath::split);
+                let uploads = live.temps.difference(&left).filter_map(RemotePath::split);
                 let links = live.sent.values().any(|sent| match &sent.what {
                     SentWhat::Made { target, .. } => {
                         target.is_some() && self.sync.is_under_way(sent.ino)

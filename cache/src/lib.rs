@@ -4,7 +4,8 @@
 //! Lock order, outermost first; none of them is held over network, space or fsync:
 //!
 //! ```text
-//!   paths -> tree -> files -> a content -> journal -> heat, walks, sync's queue, what a flight brought
+//!   paths -> tree -> files -> a handle's reading -> a content -> journal
+//!         -> heat, walks, listings under way, sync's queue, what a flight brought
 //! ```
 //!
 //! `evicting` and a file's `syncing` come before all of them and are held over fdatasync: only
@@ -57,6 +58,7 @@ mod sync;
 mod tree;
 mod vfs;
 mod watch;
+mod xattrs;
 
 #[cfg(test)]
 mod tests;

@@ -13,26 +13,35 @@ pub(crate) const FLIGHT: u64 = 4 << 20;
 pub(crate) const READAHEAD: u64 = 32 << 20;
 /// Fetches under way at once, all files together: 32 flights of 4 MiB bound memory to 128 MiB.
 pub(crate) const FLIGHTS: usize = 32;
-/// Fetches that nobody waits for under way at once; leaves room for those that somebody does.
-pub(crate) const READAHEAD_FLIGHTS: usize = 12;
+/// Fetches that nobody waits for under way at once: 32 MiB, a line of 1 Gbit/s and 250 ms. More would
+/// only come later each, all of them together, and nothing would be asked for meanwhile.
+pub(crate) const READAHEAD_FLIGHTS: usize = 8;
 /// What costs a round trip rather than bytes: on 1 Gbit/s a MiB takes 8 ms.
 pub(crate) const SMALL: u64 = 1 << 20;
-/// Small fetches that nobody waits for under way at once, beside the others: 32 MiB at most, and
-/// at two round trips of 40 ms each 400 files a second.
-pub(crate) const SMALL_FLIGHTS: usize = 32;
-/// Small files that were fetched ahead are stored so long after the first of them: at 200 us each ten
-/// come meanwhile, and nobody waits for that.
-pub(crate) const GATHER: Duration = Duration::from_millis(2);
-/// Of so many the first ones are stored at once: half of those that may be on their way.
-pub(crate) const GATHER_FILES: usize = SMALL_FLIGHTS / 2;
-/// Small files that have come and are not stored yet: 16 MiB, a second of them while the disk syncs.
-pub(crate) const ARRIVALS: usize = 256;
+/// Small fetches that nobody waits for under way at once, beside the others: of one block each, at two round
+/// trips of 40 ms 800 files a second; larger ones count twice: 32 MiB at most.
+pub(crate) const SMALL_FLIGHTS: usize = 64;
+/// What a person should look at, in `covefs status`.
+pub(crate) const MESSAGES: usize = 100;
+/// Small files that were fetched ahead are stored when none came for so long.
+pub(crate) const QUIET: Duration = Duration::from_millis(20);
+/// They wait no longer, though more come all the time.
+pub(crate) const QUIET_LAST: Duration = Duration::from_secs(2);
+/// Several small files of one request that take longer are asked for one by one by whoever wants them.
+pub(crate) const TOGETHER: Duration = Duration::from_secs(2);
+/// Pages of small files that have come and are not stored yet: 64 MiB, half of what flights may hold. With
+/// three quarters of them no quiet is waited for.
+pub(crate) const ARRIVALS: u32 = 16 << 10;
+/// Bytes of such a page.
+pub(crate) const ARRIVALS_PAGE: u32 = 4 << 10;
 /// Directories whose users may be walking through them; each remembers a few names.
 pub(crate) const WALKS: usize = 256;
 /// Entries that are fetched ahead at first; doubles to the last.
 pub(crate) const WALK_FIRST: usize = 8;
 /// Entries that are fetched ahead at most: two rounds of all small fetches.
 pub(crate) const WALK_LAST: usize = 64;
+/// Directories that are listed ahead of somebody who reads their files: he comes to the next one late.
+pub(crate) const WALK_READ: usize = 16;
 /// Files fetched ahead take at most this part of the cache: less than is left to what is new.
 pub(crate) const WALK_PART: u64 = 16;
 /// Bytes of a fetch stored under one hold of a file's lock, so that readers of it wait < 1 ms.
@@ -72,6 +81,8 @@ pub(crate) const STATS_MAX: usize = 64;
 pub(crate) const FOLDED_DIRS: usize = 4;
 /// Nodes read from the index at once when a directory is listed.
 pub(crate) const SCAN: usize = 1024;
+/// The same where each is looked at.
+pub(crate) const SCAN_STATS: usize = 32;
 
 /// The kernel reads files of so many bytes by itself: below, opening one that way costs more than
 /// its reads do.

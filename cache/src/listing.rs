@@ -13,11 +13,33 @@ use crate::node::{Base, DirtyAttrs, Node, Place};
 use crate::paths::Hold;
 use crate::tree::{DirInfo, Tree};
 use crate::vfs::Vfs;
-use covefs_remote::{Existence, Kind, Metadata, Remote, RemotePath, Version};
+use crate::xattrs::as_told;
+use covefs_remote::{Existence, Kind, Metadata, Remote, RemotePath, Version, XattrRule, Xattrs};
 use futures_util::stream::{self, StreamExt};
-use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::time::Instant;
+
+/// A name of a directory and what the share says of it.
+type Told = (Vec<u8>, Metadata);
+
+/// Whether the share says of a node only what is known. (`take` would find out the same, slowly.)
+fn is_no_news(rule: XattrRule, node: &Node, metadata: &Metadata) -> bool {
+    let base = node.base.as_ref();
+    !node.is_moved()
+        && base.is_some_and(|base| base.version == metadata.version && !base.young)
+        && has_as_told(rule, node, metadata)
+}
+
+/// Whether a node has extended attributes if the share says so. Samba does not count them as a change of the
+/// file, so the version says nothing of them.
+fn has_as_told(rule: XattrRule, node: &Node, metadata: &Metadata) -> bool {
+    let has_some = |xattrs: &Option<Xattrs>| xattrs.as_ref().is_none_or(|all| !all.is_empty());
+    rule != XattrRule::Windows
+        || !matches!(metadata.kind, Kind::File | Kind::Dir)
+        || node.dirty_attrs.xattrs
+        || node.xattrs.is_none()
+        || has_some(&node.xattrs) == has_some(&metadata.xattrs)
+}
 
 impl Vfs {
     /// The directory's path on the share, which stays its path until the hold is dropped, and the
@@ -88,32 +110,37 @@ impl Vfs {
         // Of several pages, or moments, a name may have slipped between two: gone only by its own
         // word (X1).
         let is_sure = pages == 1 && one_moment;
-        let unsure = if is_sure { Vec::new() } else { self.unseen(dir, &entries)? };
-        let mut kept = HashSet::new();
-        let unsure = match pages == 1 && unsure.len() > limits::STATS_MAX {
-            true => {
-                kept.extend(unsure);
-                Vec::new()
-            }
-            false => unsure,
+        let (mut news, gone) = self.compare(dir, &entries)?;
+        let (found, gone) = match is_sure {
+            true => (Vec::new(), gone),
+            // Left to the next listing.
+            false if pages == 1 && gone.len() > limits::STATS_MAX => (Vec::new(), Vec::new()),
+            false => self.ask_for_each(&path, gone).await,
         };
-        let asked_for = stream::iter(unsure).map(|name| async {
-            let found = self.remote.stat(&path.join(&name)).await;
-            (name, found)
-        });
-        let mut asked_for = asked_for.buffer_unordered(limits::STATS);
-        while let Some((name, found)) = asked_for.next().await {
-            match found {
-                Ok(metadata) => entries.push((name, metadata)),
-                Err(error) if is_gone(&error) => {}
-                Err(_) => drop(kept.insert(name)),
-            }
-        }
-        drop(asked_for);
+        news.extend(&found);
         let took = began.elapsed();
         let info = DirInfo { verified: Some(began), took, big: pages > 1, ..DirInfo::default() };
         self.believe_since(began)?;
-        self.take_listing(dir, entries, &kept, asked, info)
+        self.take_listing(dir, &news, gone, asked, info)
+    }
+
+    /// Asks for single names of a directory: what was found, and which nodes are gone.
+    async fn ask_for_each(&self, dir: &RemotePath, nodes: Vec<Node>) -> (Vec<Told>, Vec<Node>) {
+        let asked_for = nodes.into_iter().filter_map(|node| {
+            let name = node.base.as_ref()?.place.name.clone();
+            let path = dir.join(&name);
+            Some(async move { (node, name, self.remote.stat(&path).await) })
+        });
+        let mut asked_for = stream::iter(asked_for).buffer_unordered(limits::STATS);
+        let (mut found, mut gone) = (Vec::new(), Vec::new());
+        while let Some((node, name, answer)) = asked_for.next().await {
+            match answer {
+                Ok(metadata) => found.push((name, metadata)),
+                Err(error) if is_gone(&error) => gone.push(node),
+                Err(_) => {}
+            }
+        }
+        (found, gone)
     }
 
     fn forget_above(&self, dir: Ino) {
@@ -123,34 +150,63 @@ impl Vfs {
         }
     }
 
-    /// Names that the share had in this directory and the listing does not have.
-    fn unseen(&self, dir: Ino, entries: &[(Vec<u8>, Metadata)]) -> Result<Vec<Vec<u8>>> {
-        let seen: HashSet<&[u8]> = entries.iter().map(|(name, _)| name.as_slice()).collect();
-        let known = self.tree().base_children(dir)?;
-        let names = known.into_iter().filter_map(|node| node.base).map(|base| base.place.name);
-        Ok(names.filter(|name| !seen.contains(name.as_slice())).collect())
+    /// What a complete listing says that is not known: names that are new or changed there, and
+    /// nodes that the share had in this directory and has no more.
+    fn compare<'a>(&self, dir: Ino, entries: &'a [Told]) -> Result<(Vec<&'a Told>, Vec<Node>)> {
+        let mut sorted: Vec<&Told> = entries.iter().collect();
+        sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut told = sorted.iter().copied().peekable();
+        let rule = self.remote.limits().xattrs;
+        let (mut news, mut gone) = (Vec::new(), Vec::new());
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.tree().children(dir, after.as_deref(), limits::SCAN)?;
+            let Some(last) = page.last() else { break };
+            after = last.place.as_ref().map(|place| place.name.clone());
+            for node in page {
+                let Some(Place { name, .. }) = &node.place else { continue };
+                news.extend(std::iter::from_fn(|| told.next_if(|told| told.0 < *name)));
+                let mut is_told = false;
+                while let Some(same) = told.next_if(|told| told.0 == *name) {
+                    is_told = true;
+                    news.extend((!is_no_news(rule, &node, &same.1)).then_some(same));
+                }
+                if !is_told && node.base.is_some() && !node.is_moved() {
+                    gone.push(node);
+                }
+            }
+        }
+        news.extend(told);
+        let mut tree = self.tree();
+        for ino in tree.moved_out_of(dir) {
+            let Some(node) = tree.get(ino)? else { continue };
+            let name = node.base.as_ref().map(|base| &base.place.name);
+            let is_told = |name| sorted.binary_search_by_key(&name, |told| &told.0).is_ok();
+            if name.is_some_and(|name| !is_told(name)) {
+                gone.push(node);
+            }
+        }
+        Ok((news, gone))
     }
 
-    /// Takes a complete listing in, one step of the tree's lock for each page of names.
+    /// Takes the news of a complete listing in, one step of the tree's lock for so many names.
     fn take_listing(
         &self,
         dir: Ino,
-        entries: Vec<(Vec<u8>, Metadata)>,
-        kept: &HashSet<Vec<u8>>,
+        news: &[&Told],
+        gone: Vec<Node>,
         asked: u64,
         info: DirInfo,
     ) -> Result<()> {
-        let mut seen = HashSet::with_capacity(entries.len());
-        for page in entries.chunks(crate::limits::SCAN) {
+        for news in news.chunks(limits::SCAN) {
             let mut tree = self.tree();
-            for (name, metadata) in page {
+            for (name, metadata) in news {
                 let place = Place::new(dir, name);
                 // Names of ours are hidden, but one of them may be a user's object in transit.
                 if !name.starts_with(OUR_PREFIX)
                     || tree.base_child(&place)?.is_some()
                     || self.is_stranded(name, metadata)
                 {
-                    seen.insert(name.clone());
                     self.take(&mut tree, place, metadata, asked)?;
                 } else if let Some(path) = tree.remote_path_of(&place)? {
                     self.put_back(&path, metadata);
@@ -159,10 +215,12 @@ impl Vfs {
             }
         }
         let mut tree = self.tree();
-        for node in tree.base_children(dir)? {
-            let name = node.base.as_ref().map(|base| base.place.name.clone()).unwrap_or_default();
-            if !seen.contains(&name) && !kept.contains(&name) {
-                self.take_gone(&mut tree, node, asked)?;
+        for node in gone {
+            let Some(base) = node.base else { continue };
+            // What another question found there since is no news of this one.
+            let now = tree.base_child(&base.place)?.filter(|now| now.ino == node.ino);
+            if let Some(now) = now {
+                self.take_gone(&mut tree, now, asked)?;
             }
         }
         let Some(mut node) = tree.get(dir)? else { return Ok(()) };
@@ -221,17 +279,24 @@ impl Vfs {
 
     /// Asks for the whole metadata of one node, its xattrs among it.
     pub(crate) async fn wait_node(&self, ino: Ino) -> Result<()> {
-        let parent = self.tree().get(ino)?.and_then(|node| node.base).map(|base| base.place.parent);
-        let Some(parent) = parent else { return Ok(()) };
-        let _still = self.still_path(parent).await?;
+        let began = Instant::now();
+        let Some(before) = self.tree().get(ino)? else { return Ok(()) };
+        let Some(base) = &before.base else { return Ok(()) };
+        let _still = self.still_path(base.place.parent).await?;
         let path = self.tree().base_path(ino)?;
-        let Some(path) = path else { return Ok(()) };
+        let stale = || Error::new(ErrorKind::Stale, "ask for the attributes");
+        let path = path.ok_or_else(stale)?;
         let deadline = Instant::now() + self.config.timeout;
         let found = loop {
-            match self.remote.stat(&path).await {
+            match self.remote.stat_with_xattrs(&path).await {
                 Ok(found) => break found,
                 Err(error) if error.kind.is_offline() => {
                     self.reach.failed(error.kind);
+                    if before.xattrs.is_some() {
+                        // They are older than they may be, and all that there is.
+                        self.tree().set_xattrs_verified(ino, began);
+                        return Ok(());
+                    }
                     if !self.reach.wait_online(deadline).await {
                         return Err(error.into());
                     }
@@ -244,8 +309,11 @@ impl Vfs {
         if ino == Ino::ROOT {
             self.set_attrs_of(&mut node, &found);
         }
-        if !node.dirty_attrs.xattrs {
+        // Of another state of it than the one that was asked about, the next question says more.
+        let is_same = node.base == before.base && node.xattrs == before.xattrs;
+        if is_same && !node.dirty_attrs.xattrs && self.remote.limits().has_xattrs() {
             node.xattrs = Some(found.xattrs.unwrap_or_default());
+            tree.set_xattrs_verified(ino, began);
         }
         self.commit(&mut tree, &[node], Vec::new(), false)
     }
@@ -266,7 +334,11 @@ impl Vfs {
         }
         let Some(base) = node.base.clone() else { return Ok(()) };
         if base.version == metadata.version && !base.young {
-            return Ok(());
+            if has_as_told(self.remote.limits().xattrs, &node, metadata) {
+                return Ok(());
+            }
+            let node = Node { xattrs: metadata.xattrs.clone(), ..node };
+            return self.commit(tree, &[node], Vec::new(), false);
         }
         let same_object = base.version.same_object(&metadata.version);
         if node.kind == metadata.kind && !same_object && self.is_unread(&node) {
@@ -343,7 +415,9 @@ impl Vfs {
             content.mtime = node.mtime;
             content.ctime = node.ctime;
         }
-        node.xattrs = node.xattrs.take().filter(|_| node.dirty_attrs.xattrs);
+        if !node.dirty_attrs.xattrs {
+            node.xattrs = as_told(self.remote.limits().xattrs, node.xattrs.take(), metadata);
+        }
         let notice =
             if same_content { Notice::Attributes(node.ino) } else { Notice::Inode(node.ino) };
         self.commit(tree, &[node], Vec::new(), false)?;
@@ -377,7 +451,7 @@ impl Vfs {
             content.lost = Some(place.clone());
         }
         let mut fresh = self.node_from(place.clone(), metadata);
-        // Modes and owners that were set here are the name's, not the old bytes'.
+        // What was set here beside the bytes is the name's, not theirs.
         let dirty = std::mem::take(&mut node.dirty_attrs);
         if dirty.mode {
             fresh.mode = node.mode;
@@ -385,8 +459,10 @@ impl Vfs {
         if dirty.owner {
             (fresh.uid, fresh.gid) = (node.uid, node.gid);
         }
-        fresh.dirty_attrs =
-            DirtyAttrs { mode: dirty.mode, owner: dirty.owner, ..fresh.dirty_attrs };
+        if dirty.xattrs {
+            fresh.xattrs.clone_from(&node.xattrs);
+        }
+        fresh.dirty_attrs = DirtyAttrs { times: false, ..dirty };
         let fresh_ino = fresh.ino;
         self.commit(tree, &[node, fresh], Vec::new(), true)?;
         self.sync.poke(fresh_ino);
@@ -423,6 +499,10 @@ impl Vfs {
         if !node.dirty_attrs.owner {
             node.uid = metadata.uid.unwrap_or(node.uid);
             node.gid = metadata.gid.unwrap_or(node.gid);
+        }
+        if !node.dirty_attrs.xattrs {
+            // What is not told is asked for when somebody wants it.
+            node.xattrs = as_told(self.remote.limits().xattrs, node.xattrs.take(), metadata);
         }
     }
 

@@ -537,7 +537,7 @@ impl Vfs {
         let pinned = self.keep_loaded(&mut tree, node)?;
         if let Some(place) = place {
             let is_cold = !pinned.file.lock().is_whole();
-            self.walked(&mut tree, &place, Kind::File, is_cold)?;
+            self.opened_file(&mut tree, &place, is_cold)?;
         }
         drop(tree);
         if how.truncate {
@@ -577,10 +577,8 @@ impl Vfs {
         if how.read {
             self.space.heat().opened(file.id);
         }
-        let handle =
-            FileHandle { file, mode: how, lent: lent.clone(), reading: Default::default() };
         let no_flush = !how.write || !self.config.sync_share;
-        let fh = self.handles.add_file(handle);
+        let fh = self.handles.add_file(FileHandle::new(file, how, lent.clone()));
         Some(Opened { fh, keep_cache, no_flush, lent, direct })
     }
 

@@ -38,6 +38,7 @@ pub(crate) struct Base {
 /// One file, directory or symlink.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Node {
+    // These two come first: a listing reads no more of the record (`Tree::lines`).
     pub ino: Ino,
     pub kind: Kind,
     /// Where the user sees it; `None` once it is removed here.
@@ -131,4 +132,33 @@ impl Node {
 /// Whether an attribute that both sides know was set: there, or by us, whom nobody told that it was.
 fn is_set<T: PartialEq>(dirty: bool, ours: &Option<T>, theirs: &Option<T>) -> bool {
     ours.is_some() && theirs.is_some() && (ours == theirs) == dirty
+}
+
+#[cfg(test)]
+impl Node {
+    /// A clean file that the share has at this place.
+    pub(crate) fn clean(ino: Ino, place: Place) -> Node {
+        let time = Timestamp { seconds: 1_790_000_000, nanos: 123_456_789 };
+        Node {
+            ino,
+            kind: Kind::File,
+            place: Some(place.clone()),
+            base: Some(Base { place, version: Default::default(), young: false }),
+            mode: 0o644,
+            uid: 1000,
+            gid: 1000,
+            size: 4096,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: time,
+            target: None,
+            xattrs: None,
+            content: None,
+            dirty_attrs: Default::default(),
+            dirty_content: false,
+            listed: false,
+            change: 0,
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What to fetch before it is asked for: pure, one pattern per handle.
 //!
-//! A first touch fetches what it needs, rounded to blocks. Only proven sequential reading grows a
-//! window, by doubling; a jump closes it. The reference is the on-demand readahead of Linux
+//! A first touch fetches what it needs, rounded to blocks. Only proven sequential reading opens a
+//! window, as many times as long as what was read so far; a jump closes it. The reference is the on-demand readahead of Linux
 //! (mm/readahead.c), with windows made for a network instead of a disk. What was fetched ahead and
 //! is gone when its turn comes had no room: the window shrinks, as Linux' does when it thrashes.
 
@@ -9,12 +9,16 @@ use crate::limits;
 use std::ops::Range;
 
 /// How one handle reads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     /// Where the next sequential read begins.
     next: u64,
+    /// What was passed over on the way there: its read may come yet.
+    passed: Range<u64>,
     /// Reads in a row that began where the one before ended.
     run: u32,
+    /// Their bytes.
+    read: u64,
     /// How far ahead to fetch, in bytes.
     window: u64,
     /// Up to where was fetched ahead.
@@ -25,12 +29,16 @@ pub(crate) struct Pattern {
 
 impl Default for Pattern {
     fn default() -> Self {
-        Pattern { next: 0, run: 0, window: 0, ahead: 0, room: limits::READAHEAD }
+        let room = limits::READAHEAD;
+        Pattern { next: 0, passed: 0..0, run: 0, read: 0, window: 0, ahead: 0, room }
     }
 }
 
-/// Reads that the kernel splits or reorders by this much still count as sequential.
+/// Reads that the kernel splits or reorders by this much still count as sequential, or by their own
+/// length: two requests are answered at once, in either order.
 const SLACK: u64 = 256 << 10;
+/// A window is so many times what was read in order: 2 MiB open it as far as it goes.
+const TIMES: u64 = 16;
 /// Reads in a row that prove a sequential reader.
 const PROVEN: u32 = 3;
 /// A window that had no room grows again by a byte for so many that are read.
@@ -39,22 +47,28 @@ const GROWS_BY: u64 = 16;
 impl Pattern {
     /// A read of `range`; returns what to fetch ahead now, maybe nothing.
     pub(crate) fn read(&mut self, range: &Range<u64>, size: u64) -> Range<u64> {
-        let near = range.start <= self.next + SLACK && range.start + SLACK >= self.next;
-        if self.run > 0 && near {
+        let asked = range.end - range.start;
+        let is_next =
+            range.start <= self.next + SLACK.max(asked) && range.start + SLACK >= self.next;
+        let was_passed = self.passed.contains(&range.start);
+        if self.run > 0 && (is_next || was_passed) {
+            if range.start > self.next {
+                self.passed = self.next..range.start;
+            }
             self.run += 1;
+            self.read += asked;
             self.next = self.next.max(range.end);
         } else {
             // A long first read at the beginning is the kernel's own readahead: half a proof.
             let long = range.start == 0 && range.end >= limits::BLOCK;
             let (next, run, room) = (range.end, 1 + u32::from(long), self.room);
-            *self = Pattern { next, run, room, ..Pattern::default() };
+            *self = Pattern { next, run, read: asked, room, ..Pattern::default() };
         }
-        if self.run < PROVEN {
+        if self.run < PROVEN || range.end < self.next {
             return 0..0;
         }
-        let asked = range.end - range.start;
         self.room = (self.room + asked / GROWS_BY).min(limits::READAHEAD);
-        self.window = (self.window * 2).max(asked.max(limits::BLOCK) * 4).min(self.room);
+        self.window = (self.read * TIMES).min(self.room);
         if self.window < limits::BLOCK {
             return 0..0;
         }
@@ -70,7 +84,8 @@ impl Pattern {
 
     /// The bytes at `at` are not here, and nothing brings them.
     pub(crate) fn missed(&mut self, at: u64) {
-        if self.run >= PROVEN && at < self.ahead {
+        // Before what was read last, it was passed over: two requests changed places.
+        if self.run >= PROVEN && (self.next..self.ahead).contains(&at) {
             self.room = self.window / 2;
             self.window = 0;
             self.ahead = at;
@@ -135,6 +150,29 @@ mod tests {
         let with = fetched(&mut pattern, 1000..7000, false);
         assert!(with > 5900.0, "{with} of 6000");
         assert_eq!(pattern.room, limits::READAHEAD);
+    }
+
+    /// Requests of the kernel, each begun before the one before it was answered, in either order.
+    #[test]
+    fn requests_that_change_places_are_sequential() {
+        let mut pattern = Pattern::default();
+        let mut at = 0;
+        let mut asked = 0;
+        for round in 0..100 {
+            let len: u64 = [128 << 10, 256 << 10, 1 << 20][round.min(2)];
+            // The kernel doubles what it asks for, up to a bound.
+            let second = (len * 2).min(1 << 20);
+            for range in [at + len..at + len + second, at..at + len] {
+                if range.start >= asked {
+                    pattern.missed(range.start);
+                }
+                let ahead = pattern.read(&range, SIZE);
+                asked = asked.max(ahead.end);
+            }
+            at += len + second;
+            assert_eq!(pattern.room, limits::READAHEAD, "round {round}");
+            assert!(round < 2 || asked >= at + limits::READAHEAD / 2, "round {round}: {asked}");
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@ use crate::config::Config;
 use crate::disk::{DirLock, Disk, Locked, RealDisk, suitable};
 use crate::doubt::{self, Doubted};
 use crate::error::Error;
+use crate::file::data_dirs;
 use crate::index::{Index, Op, SledIndex, Tree as Table, WriteBehind};
-use crate::journal::{Journal, JournalLimits, Live, Replayed};
+use crate::journal::{Journal, JournalLimits, Live, Replayed, is_torn};
 use crate::limits;
 use crate::node::{Base, DirtyAttrs, Node, Place};
 use crate::tree::Tree;
@@ -336,6 +337,10 @@ impl Vfs {
         };
         let (json, copied) = next_json(&config, &opened, identity.clone(), &dir)?;
         let (index, fresh) = open_index(&opened.disk, &dir)?;
+        if let Err(error) = opened.disk.make_dirs("data", data_dirs()) {
+            // Each is made with its first file, too.
+            tracing::debug!(%error, "the directories of data files");
+        }
         let kept = Kept {
             lock: opened.lock,
             disk: opened.disk,
@@ -383,25 +388,16 @@ impl Vfs {
             config,
         });
         vfs.remote.introduce(&vfs.site.cache_id);
-        // Before any upload of this run: these are an earlier one's.
-        let leftovers: Vec<RemotePath> =
-            vfs.journal.live(|live| live.temps.iter().cloned().collect());
+        vfs.find_leftovers();
         if online {
             vfs.resolve_all_sent().await;
-            vfs.remove_leftovers(&leftovers).await;
         }
         vfs.drop_unchanged()?;
-        vfs.begin(identity, online, replayed, leftovers);
+        vfs.begin(identity, online, replayed);
         Ok(vfs)
     }
 
-    fn begin(
-        &self,
-        identity: ShareIdentity,
-        online: bool,
-        replayed: Replayed,
-        leftovers: Vec<RemotePath>,
-    ) {
+    fn begin(&self, identity: ShareIdentity, online: bool, replayed: Replayed) {
         self.sync.set_debounce(self.config.debounce);
         let epoch = self
             .journal
@@ -411,7 +407,14 @@ impl Vfs {
             self.reach.give_up("no answer at the start");
         }
         for name in &replayed.set_aside {
-            self.message(name, format!("a damaged part of the journal was set aside as {name}"));
+            match is_torn(name) {
+                // As a kill in the middle of a write leaves it; nobody was told that it was done.
+                true => tracing::info!(name, "the journal's unfinished end was set aside"),
+                false => {
+                    let text = format!("a damaged part of the journal was set aside as {name}");
+                    self.message(name, text);
+                }
+            }
         }
         let vfs = self.arc();
         let whole = replayed.whole;
@@ -431,7 +434,9 @@ impl Vfs {
         let vfs = self.arc();
         self.spawn("settle", async move { vfs.settle_for_ever().await });
         let vfs = self.arc();
-        self.spawn("probe", async move { vfs.probe(identity, leftovers).await });
+        self.spawn("probe", async move { vfs.probe(identity).await });
+        let vfs = self.arc();
+        self.spawn("leftovers", async move { vfs.remove_leftovers_for_ever().await });
         let vfs = self.arc();
         self.spawn("usage", async move { vfs.watch_usage().await });
         if self.config.watch {
@@ -447,6 +452,7 @@ impl Vfs {
     pub async fn shutdown(&self) {
         self.join_tasks().await;
         let settled = self.on_disk(|vfs| {
+            vfs.store_arrivals();
             vfs.settle(true)?;
             vfs.settle(true)?;
             vfs.journal.sync()

@@ -8,12 +8,13 @@
 use crate::attr::Ino;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Folds;
-use crate::index::{Index, Op, Tree as Table};
+use crate::index::{Index, Op, Pair, Tree as Table};
 use crate::kept::Kept;
 use crate::limits;
 use crate::node::{Node, Place};
 use covefs_remote::{Kind, RemotePath};
 use lru::LruCache;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub(crate) struct Tree {
     kernel_pages: LruCache<Ino, crate::attr::ContentId>,
     /// How many directories lie in a directory; counted once, then kept in step.
     subdirs: LruCache<Ino, u32>,
+    /// When the share last spoke of a node's extended attributes.
+    xattrs: LruCache<Ino, tokio::time::Instant>,
     folds: Folds,
     /// What the kernel keeps of listings.
     pub(crate) kept: Kept,
@@ -61,8 +64,11 @@ fn capacity(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).expect("limits are not zero")
 }
 
+/// The directory in the key of an entry; the name follows.
+const PARENT_BYTES: usize = 8;
+
 fn entry_key(parent: Ino, name: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(8 + name.len());
+    let mut key = Vec::with_capacity(PARENT_BYTES + name.len());
     key.extend_from_slice(&parent.0.to_be_bytes());
     key.extend_from_slice(name);
     key
@@ -79,8 +85,36 @@ fn encode(node: &Node) -> Vec<u8> {
     postcard::to_stdvec(node).expect("a node is plain data")
 }
 
+fn undecodable() -> Error {
+    Error::new(ErrorKind::Io, "decode a node of the index")
+}
+
 pub(crate) fn decode(bytes: &[u8]) -> Result<Node> {
-    postcard::from_bytes(bytes).map_err(|_| Error::new(ErrorKind::Io, "decode a node of the index"))
+    postcard::from_bytes(bytes).map_err(|_| undecodable())
+}
+
+fn scan_of(
+    index: &dyn Index,
+    parent: Ino,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<Pair>> {
+    let from = after.map(|name| entry_key(parent, name));
+    index.scan(Table::Entries, &parent.0.to_be_bytes(), from.as_deref(), limit)
+}
+
+/// One name of a directory, as a listing without attributes shows it: how a record begins, and the
+/// end of its key.
+pub(crate) struct Line {
+    pub ino: Ino,
+    pub kind: Kind,
+    pub name: Vec<u8>,
+}
+
+fn line_of((mut key, bytes): Pair) -> Result<Line> {
+    let head = postcard::take_from_bytes::<(Ino, Kind)>(&bytes);
+    let ((ino, kind), _) = head.map_err(|_| undecodable())?;
+    Ok(Line { ino, kind, name: key.split_off(PARENT_BYTES.min(key.len())) })
 }
 
 fn children_of(
@@ -89,9 +123,7 @@ fn children_of(
     after: Option<&[u8]>,
     limit: usize,
 ) -> Result<Vec<Node>> {
-    let from = after.map(|name| entry_key(parent, name));
-    let prefix = parent.0.to_be_bytes();
-    let found = index.scan(Table::Entries, &prefix, from.as_deref(), limit)?;
+    let found = scan_of(index, parent, after, limit)?;
     let nodes = found.iter().map(|(_, bytes)| decode(bytes));
     // The root is its own parent's only child, under the empty name.
     nodes.filter(|node| !matches!(node, Ok(node) if node.ino == parent)).collect()
@@ -106,6 +138,7 @@ impl Tree {
             moved: BTreeMap::new(),
             dirs: LruCache::new(capacity(limits::DIR_INFOS)),
             names: LruCache::new(capacity(limits::DIR_INFOS)),
+            xattrs: LruCache::new(capacity(limits::DIR_INFOS)),
             kernel_pages: LruCache::new(capacity(limits::KERNEL_PAGES)),
             subdirs: LruCache::new(capacity(limits::DIR_INFOS)),
             folds: Folds::new(),
@@ -116,7 +149,7 @@ impl Tree {
 
     /// What it holds in memory, part by part.
     #[cfg(test)]
-    pub(crate) fn held(&self) -> [(&'static str, usize); 8] {
+    pub(crate) fn held(&self) -> [(&'static str, usize); 9] {
         [
             ("hot nodes", self.hot.len()),
             ("detached nodes", self.detached.len()),
@@ -125,6 +158,7 @@ impl Tree {
             ("looks at names", self.names.len()),
             ("kernel's pages", self.kernel_pages.len()),
             ("counts of directories", self.subdirs.len()),
+            ("times of attributes", self.xattrs.len()),
             ("lines of listings", self.kept.lines()),
         ]
     }
@@ -192,6 +226,41 @@ impl Tree {
         limit: usize,
     ) -> Result<Vec<Node>> {
         children_of(&*self.index, parent, after, limit)
+    }
+
+    /// What the user sees under these names. They are sorted, each is there once, and they follow
+    /// each other in the directory or nearly so: one scan finds most of them.
+    pub(crate) fn children_at(
+        &mut self,
+        parent: Ino,
+        names: &[&[u8]],
+    ) -> Result<Vec<Option<Node>>> {
+        let Some((first, rest)) = names.split_first() else { return Ok(Vec::new()) };
+        let mut found = vec![self.child(parent, first)?];
+        let mut scanned = self.children(parent, Some(first), rest.len())?.into_iter().peekable();
+        let order = |node: &Node, name: &[u8]| {
+            node.place.as_ref().map(|place| place.name.as_slice().cmp(name))
+        };
+        for name in rest {
+            while scanned.next_if(|node| order(node, name) == Some(Ordering::Less)).is_some() {}
+            let here = scanned.next_if(|node| order(node, name) == Some(Ordering::Equal));
+            found.push(match here {
+                None if scanned.peek().is_none() => self.child(parent, name)?,
+                here => here,
+            });
+        }
+        Ok(found)
+    }
+
+    /// The names of this directory, from after `after` on.
+    pub(crate) fn lines(
+        &self,
+        parent: Ino,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Line>> {
+        let lines = scan_of(&*self.index, parent, after, limit)?.into_iter().map(line_of);
+        lines.filter(|line| !matches!(line, Ok(line) if line.ino == parent)).collect()
     }
 
     pub(crate) fn has_children(&self, parent: Ino) -> Result<bool> {
@@ -274,6 +343,11 @@ impl Tree {
         }
     }
 
+    /// How many directories are in one, if somebody has counted them.
+    pub(crate) fn known_subdirs(&self, dir: Ino) -> Option<u32> {
+        self.subdirs.peek(&dir).copied()
+    }
+
     /// How many names a directory has: its own, `.`, and the `..` of each directory in it.
     pub(crate) fn dir_links(&mut self, dir: &Node) -> Result<u32> {
         if !dir.listed {
@@ -282,7 +356,7 @@ impl Tree {
         if let Some(count) = self.subdirs.get(&dir.ino) {
             return Ok(2 + *count);
         }
-        let all = self.children(dir.ino, None, usize::MAX)?;
+        let all = self.lines(dir.ino, None, usize::MAX)?;
         let count = all.iter().filter(|child| child.kind == Kind::Dir).count() as u32;
         self.subdirs.put(dir.ino, count);
         Ok(2 + count)
@@ -530,10 +604,20 @@ impl Tree {
         self.names.put(place, at);
     }
 
+    /// When the share last spoke of the extended attributes of this node.
+    pub(crate) fn xattrs_verified(&mut self, ino: Ino) -> Option<tokio::time::Instant> {
+        self.xattrs.get(&ino).copied()
+    }
+
+    pub(crate) fn set_xattrs_verified(&mut self, ino: Ino, at: tokio::time::Instant) {
+        self.xattrs.put(ino, at);
+    }
+
     /// Nothing is verified any more: the share was out of reach.
     pub(crate) fn forget_verified(&mut self) {
         self.dirs.clear();
         self.names.clear();
+        self.xattrs.clear();
     }
 
     /// Notes that the kernel gets pages of this content; whether those it has are of the same.
@@ -544,5 +628,52 @@ impl Tree {
     /// The kernel's pages of this node are not true any more.
     pub(crate) fn kernel_forgets(&mut self, ino: Ino) {
         self.kernel_pages.pop(&ino);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::MemoryIndex;
+
+    const NAMES: [&str; 5] = ["a", "c", "ca", "e", "g"];
+    const DIR: Ino = Ino(7);
+
+    fn tree() -> Tree {
+        let mut tree = Tree::new(Arc::new(MemoryIndex::new()));
+        let file = |ino, dir, name: &str| Node::clean(Ino(ino), Place::new(dir, name.as_bytes()));
+        let here = (100..).zip(NAMES).map(|(ino, name)| file(ino, DIR, name));
+        let around = [file(200, Ino(6), "z"), file(201, Ino(8), "a")];
+        tree.store(&here.chain(around).collect::<Vec<_>>()).unwrap();
+        tree
+    }
+
+    /// Names between, before and after those that are there, and none at all.
+    #[test]
+    fn many_names_are_found_as_each_alone() {
+        let mut tree = tree();
+        let all: Vec<&[u8]> = "a b c ca d e f g h".split(' ').map(str::as_bytes).collect();
+        for from in 0..=all.len() {
+            for to in from..=all.len() {
+                for step in 1..4 {
+                    let names: Vec<&[u8]> = all[from..to].iter().step_by(step).copied().collect();
+                    let alone: Vec<_> =
+                        names.iter().map(|name| tree.child(DIR, name).unwrap()).collect();
+                    assert_eq!(tree.children_at(DIR, &names).unwrap(), alone, "{names:?}");
+                }
+            }
+        }
+    }
+
+    /// A line is read from the beginning of a record, whatever stands behind.
+    #[test]
+    fn lines_are_the_names_and_kinds_of_the_nodes() {
+        let tree = tree();
+        let line = |line: Line| (line.ino, line.kind, line.name);
+        let of = |node: Node| (node.ino, node.kind, node.place.unwrap().name);
+        let lines = tree.lines(DIR, Some(b"a"), 3).unwrap();
+        let nodes = tree.children(DIR, Some(b"a"), 3).unwrap();
+        assert_eq!(lines.len(), 3);
+        assert!(lines.into_iter().map(line).eq(nodes.into_iter().map(of)));
     }
 }

@@ -14,7 +14,7 @@ use crate::freshness::{Listings, Reach};
 use crate::handle::Handles;
 use crate::index::Index;
 use crate::journal::{Journal, Record};
-use crate::leftovers::ShareClock;
+use crate::leftovers::{Leftovers, ShareClock};
 use crate::lend::Lending;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -52,6 +52,7 @@ pub struct Vfs {
     pub(crate) lending: Lending,
     pub(crate) reach: Reach,
     pub(crate) share_clock: ShareClock,
+    pub(crate) leftovers: Leftovers,
     pub(crate) listings: Listings,
     pub(crate) watching: Watching,
     pub(crate) sync: Sync,
@@ -134,6 +135,7 @@ impl Vfs {
             lending: Lending::default(),
             reach: Reach::default(),
             share_clock: ShareClock::default(),
+            leftovers: Leftovers::default(),
             listings: Listings::default(),
             watching: Watching::default(),
             sync: Sync::default(),
@@ -222,11 +224,14 @@ impl Vfs {
     }
 
     /// Something that a person should look at, in `covefs status`. Said again of the same thing, it
-    /// takes the place of what was said before.
+    /// takes the place of what was said before. Of very many the oldest go; the log has all of them.
     pub(crate) fn message(&self, about: &str, text: String) {
         tracing::warn!("{text}");
         let mut messages = self.told();
         messages.retain(|(other, _)| other != about);
+        if messages.len() >= limits::MESSAGES {
+            messages.remove(0);
+        }
         messages.push((about.to_owned(), text));
     }
 
@@ -352,7 +357,7 @@ impl Vfs {
     pub async fn wait(&self, asked: Asked, need: Need) -> Result<()> {
         match need {
             Need::Thread => Ok(()),
-            Need::Listing(dir) => self.wait_listing(dir).await,
+            Need::Listing(dir) => self.wait_listing(Some(asked), dir).await,
             Need::Name(dir, name) => self.wait_name(dir, name).await,
             Need::Node(ino) => self.wait_node(ino).await,
             Need::Bytes(content, offset, len) => {

@@ -121,8 +121,9 @@ impl Vfs {
             match self.remote.watch().await {
                 Ok(None) => return tracing::debug!("the share does not tell of changes"),
                 Ok(Some(changes)) => {
-                    self.watching.is_told.store(true, Ordering::Relaxed);
                     self.doubt_all();
+                    // Last: of what somebody lists who knows this, he is told.
+                    self.watching.is_told.store(true, Ordering::Relaxed);
                     self.listen(changes).await;
                     self.watching.is_told.store(false, Ordering::Relaxed);
                 }

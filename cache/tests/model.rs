@@ -411,7 +411,7 @@ impl World {
     }
 
     fn xattr(&mut self) {
-        if !self.rig.remote.limits().has_xattrs {
+        if !self.rig.remote.limits().has_xattrs() {
             return;
         }
         let Some((path, id)) = self.file() else { return };
@@ -634,7 +634,7 @@ impl World {
                         assert_eq!(found.mtime, mtime, "mtime of {at} on the share");
                     }
                     let xattrs: Vec<_> = file.xattrs.clone().into_iter().collect();
-                    let kept = self.rig.remote.limits().has_xattrs.then_some(xattrs);
+                    let kept = self.rig.remote.limits().has_xattrs().then_some(xattrs);
                     assert_eq!(found.xattrs, kept, "xattrs of {at} on the share");
                 }
                 (there, here) => panic!("{at} is {there:?} on the share, {here:?} in the model"),

@@ -34,7 +34,7 @@ pub use posix::Defaults;
 
 use crate::{
     Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page,
-    PageToken, Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version,
+    PageToken, Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version, XattrRule,
 };
 use async_trait::async_trait;
 use facts::{Facts, Shape};
@@ -102,9 +102,10 @@ impl AzureRemote {
             case_sensitive: false,
             has_modes: true,
             has_symlinks: true,
-            has_xattrs: false,
+            xattrs: XattrRule::None,
             exchange: true,
             quick_stat: false,
+            whole_files: 1,
             read_only: snapshot.is_some() || !account.may_write(),
         };
         let http = Http::new(account, &share, &dir, snapshot)?;

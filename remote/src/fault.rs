@@ -200,6 +200,10 @@ impl Remote for FaultRemote {
         self.pass("stat", &[path], self.inner.stat(path)).await
     }
 
+    async fn stat_with_xattrs(&self, path: &RemotePath) -> Result<Metadata> {
+        self.pass("stat", &[path], self.inner.stat_with_xattrs(path)).await
+    }
+
     async fn list(&self, dir: &RemotePath, after: Option<PageToken>) -> Result<Page> {
         let mut page = self.pass("list", &[dir], self.inner.list(dir, after)).await?;
         let torn = self.torn.lock().unwrap_or_else(PoisonError::into_inner);

@@ -23,7 +23,7 @@ mod watch;
 pub use error::{Error, ErrorKind, Existence, Result};
 pub use metadata::{
     Attrs, ContentMark, Expect, Kind, Limits, Metadata, NameRule, ShareIdentity, Timestamp, Usage,
-    Version, Xattrs,
+    Version, XattrRule, Xattrs,
 };
 pub use path::{PathLength, RemotePath};
 #[cfg(windows)]
@@ -31,20 +31,21 @@ pub use smb::folder as local;
 pub use watch::{Change, ChangeStream};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
+use futures_util::stream::{BoxStream, StreamExt};
 use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The bytes of a read, in order, in chunks of the remote's choosing.
+/// The bytes of a read, in order, in chunks of the remote's choosing. What comes after an error means nothing.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 
 /// Where the next page of a listing begins; only the remote that made it can read it.
 #[derive(Clone)]
 pub struct PageToken(pub Arc<dyn Any + Send + Sync>);
 
-/// One page of a directory: names with full metadata (xattrs left out), in no promised order.
+/// One page of a directory: names with full metadata (of xattrs no more than that there are none), in no promised order.
 pub struct Page {
     /// Name and metadata of each entry; never `.` or `..`.
     pub entries: Vec<(Vec<u8>, Metadata)>,
@@ -100,8 +101,14 @@ pub trait Remote: Send + Sync {
     /// Which share this is; changes when another one is found in its place (rule X1).
     async fn identity(&self) -> Result<ShareIdentity>;
 
-    /// One entry, with its xattrs where the share has such. A symlink is not followed.
+    /// One entry, with its xattrs where the share tells them without being asked. A symlink is not
+    /// followed.
     async fn stat(&self, path: &RemotePath) -> Result<Metadata>;
+
+    /// One entry, with its xattrs where the share keeps such (`Limits::has_xattrs`).
+    async fn stat_with_xattrs(&self, path: &RemotePath) -> Result<Metadata> {
+        self.stat(path).await
+    }
 
     /// One page of `dir`. Errors: `NotFound`, `NotADirectory`.
     async fn list(&self, dir: &RemotePath, after: Option<PageToken>) -> Result<Page>;
@@ -115,6 +122,15 @@ pub trait Remote: Send + Sync {
         range: Range<u64>,
         version: &Version,
     ) -> Result<ByteStream>;
+
+    /// Small files whole, for nobody who waits: each as `read` would give it, in this order. A share that
+    /// can asks for all of them at once (`Limits::whole_files`).
+    async fn read_whole(&self, files: &[(RemotePath, Version)]) -> Vec<Result<Bytes>> {
+        let each = files.iter().map(|(path, version)| async move {
+            gather(self.read(path, 0..version.content.size, version).await?).await
+        });
+        join_all(each).await
+    }
 
     /// Makes `path` the whole content of `source`: written under the name `temp` in the same
     /// directory, then put in place at once, so that no reader sees a half. The old object's owner,
@@ -147,7 +163,8 @@ pub trait Remote: Send + Sync {
     /// content part (of a directory: its file id) is not the expected one; `NotEmpty`.
     async fn remove(&self, path: &RemotePath, expect: Expect) -> Result<()>;
 
-    /// Sets what `attrs` names, leaves the rest. The file id must be that of `version`.
+    /// Sets what `attrs` names, leaves the rest. The file id must be that of `version`. Of extended
+    /// attributes, here and in `replace`, what the share does not take stays away, and the answer says so.
     async fn set_attrs(
         &self,
         path: &RemotePath,
@@ -155,7 +172,8 @@ pub trait Remote: Send + Sync {
         attrs: &Attrs,
     ) -> Result<Metadata>;
 
-    /// A new empty directory. Errors: `Exists`, `NotFound` (parent).
+    /// A new empty directory, perhaps without its xattrs, as the answer says. Errors: `Exists`, `NotFound`
+    /// (parent).
     async fn create_dir(&self, path: &RemotePath, attrs: &Attrs) -> Result<Metadata>;
 
     /// A new symlink holding `target`. Errors: `Exists`, `NotFound` (parent), `Unsupported`.
@@ -172,4 +190,15 @@ pub trait Remote: Send + Sync {
     /// nothing. A directory counts from its next listing on, which is armed before its names are
     /// read (X7); until then, and where the share has no more watches, nobody tells of it.
     async fn watch(&self) -> Result<Option<ChangeStream>>;
+}
+
+/// All that comes, in one piece.
+async fn gather<E>(
+    mut chunks: BoxStream<'_, std::result::Result<Bytes, E>>,
+) -> std::result::Result<Bytes, E> {
+    let mut all = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        all.extend_from_slice(&chunk?);
+    }
+    Ok(all.freeze())
 }

@@ -13,6 +13,7 @@ pub use outside::Entry;
 use crate::{
     Attrs, ByteStream, Change, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule,
     Page, PageToken, Remote, RemotePath, Result, Round, ShareIdentity, Source, Usage, Version,
+    XattrRule,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -61,9 +62,10 @@ impl MemoryRemote {
             case_sensitive: true,
             has_modes: true,
             has_symlinks: true,
-            has_xattrs: true,
+            xattrs: XattrRule::Any,
             exchange: true,
             quick_stat: true,
+            whole_files: 4,
             read_only: false,
         })
     }

@@ -140,8 +140,10 @@ pub struct Attrs {
     pub mtime: Option<Timestamp>,
     /// Last access.
     pub atime: Option<Timestamp>,
-    /// The whole set of extended attributes in the `user.` namespace.
+    /// The whole set of extended attributes in the `user.` namespace, but for `XattrRule::Windows`.
     pub xattrs: Option<Xattrs>,
+    /// There are no others than those, whatever the rule.
+    pub xattrs_are_all: bool,
 }
 
 impl Attrs {
@@ -190,6 +192,18 @@ pub enum NameRule {
     Mapped,
 }
 
+/// Which extended attributes a share keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum XattrRule {
+    /// None.
+    None,
+    /// Any of the `user.` namespace; how much of them, it says when they are set.
+    Any,
+    /// What Windows allows: names of ASCII that fold case, no empty value, 64 KiB in all. `Attrs` name those to
+    /// set, and with an empty value those to remove; others stay.
+    Windows,
+}
+
 /// What a share can hold and what it promises.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -209,12 +223,21 @@ pub struct Limits {
     pub has_modes: bool,
     /// Whether it holds symlinks.
     pub has_symlinks: bool,
-    /// Whether it keeps extended attributes.
-    pub has_xattrs: bool,
+    /// Which extended attributes it keeps.
+    pub xattrs: XattrRule,
     /// Whether `replace` compares and puts in place in one step (X5).
     pub exchange: bool,
     /// Whether `stat` costs next to nothing: then a file is looked at before it is changed (S5).
     pub quick_stat: bool,
     /// Whether nothing on it can be changed by anybody.
     pub read_only: bool,
+    /// Files that one `read_whole` asks for best.
+    pub whole_files: usize,
+}
+
+impl Limits {
+    /// Whether it keeps extended attributes.
+    pub fn has_xattrs(&self) -> bool {
+        self.xattrs != XattrRule::None
+    }
 }

@@ -69,6 +69,15 @@ impl RemotePath {
             || (self.0.starts_with(&dir.0) && self.0.get(dir.0.len()) == Some(&b'/'))
     }
 
+    /// Where this is when `from` is at `to`; `None` of what is not in it.
+    pub fn moved(&self, from: &RemotePath, to: &RemotePath) -> Option<RemotePath> {
+        if !self.is_within(from) {
+            return None;
+        }
+        let rest = RemotePath(self.0[from.0.len()..].to_vec());
+        Some(rest.names().fold(to.clone(), |path, name| path.join(name)))
+    }
+
     /// How long it is and how deep.
     pub fn length(&self) -> PathLength {
         self.names().map(PathLength::of).fold(PathLength::default(), Add::add)
@@ -136,6 +145,16 @@ impl fmt::Debug for RemotePath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_a_moved_directory_moves_with_it() {
+        let [from, to] = [b"a/b", b"c/d"].map(|path| RemotePath::parse(path));
+        let moved = |path: &[u8]| RemotePath::parse(path).moved(&from, &to);
+        assert_eq!(moved(b"a/b/e/f"), Some(RemotePath::parse(b"c/d/e/f")));
+        assert_eq!(moved(b"a/b"), Some(to.clone()));
+        assert_eq!(moved(b"a/bc"), None);
+        assert_eq!(moved(b"a"), None);
+    }
 
     #[test]
     fn split_undoes_join() {

@@ -13,6 +13,7 @@
 mod change;
 mod copy;
 mod dial;
+mod extended;
 mod facts;
 mod fail;
 #[cfg(windows)]
@@ -40,9 +41,10 @@ pub use ticket::Ticket;
 
 use crate::{
     Attrs, ByteStream, Change, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule,
-    Page, PageToken, Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version,
+    Page, PageToken, Remote, RemotePath, Result, ShareIdentity, Source, Usage, Version, XattrRule,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use change::Rename;
 use fail::{Fail, Outcome};
 use list::Rest;
@@ -50,6 +52,7 @@ use session::{Scope, Session};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use write::Stop;
 
 /// Entries of a page: a directory is read whole, and handed out in pages.
@@ -154,8 +157,9 @@ impl SmbConfig {
 
 /// An SMB 3 share, or a directory of one.
 pub struct SmbRemote {
-    /// By what the last connection found: names counted in bytes, and nothing to be changed.
-    limits: [[Limits; 2]; 2],
+    /// By what the last connection found: names counted in bytes, nothing to be changed, extended
+    /// attributes.
+    limits: [[[Limits; 2]; 2]; 2],
     page_entries: usize,
     session: Arc<Session>,
 }
@@ -165,10 +169,10 @@ impl SmbRemote {
     pub fn new(config: SmbConfig) -> SmbRemote {
         let page_entries = config.page_entries.max(1);
         let session = Session::new(Scope::of(&config), Box::new(config));
-        SmbRemote::of(session, page_entries)
+        SmbRemote::of(session, page_entries, read::FILES_AT_ONCE)
     }
 
-    fn of(session: Session, page_entries: usize) -> SmbRemote {
+    fn of(session: Session, page_entries: usize, whole_files: usize) -> SmbRemote {
         let limits = Limits {
             part_bytes: write::PART_BYTES,
             page_entries,
@@ -178,14 +182,25 @@ impl SmbRemote {
             case_sensitive: false,
             has_modes: false,
             has_symlinks: true,
-            has_xattrs: false,
+            xattrs: XattrRule::None,
             exchange: true,
             quick_stat: false,
+            whole_files,
             read_only: false,
         };
         let narrow = Limits { name_bytes_max: name::NARROW_BYTES_MAX, ..limits.clone() };
-        let limits = [limits, narrow]
-            .map(|limits| [false, true].map(|read_only| Limits { read_only, ..limits.clone() }));
+        let limits = [limits, narrow].map(|limits| {
+            [false, true].map(|read_only| {
+                [XattrRule::None, XattrRule::Windows].map(|xattrs| Limits {
+                    read_only,
+                    xattrs,
+                    ..limits.clone()
+                })
+            })
+        });
+        if whole_files == 1 {
+            session.read_apart.store(read::APART_MAX, Ordering::Relaxed);
+        }
         SmbRemote { limits, page_entries, session: Arc::new(session) }
     }
 
@@ -221,7 +236,8 @@ async fn to_its_end<T: Send + 'static>(
 impl Remote for SmbRemote {
     fn limits(&self) -> &Limits {
         let session = &self.session;
-        &self.limits[usize::from(session.is_narrow())][usize::from(session.is_read_only())]
+        let limits = &self.limits[usize::from(session.is_narrow())];
+        &limits[usize::from(session.is_read_only())][usize::from(session.has_xattrs())]
     }
 
     fn introduce(&self, _cache_id: &str) {}
@@ -239,6 +255,14 @@ impl Remote for SmbRemote {
             let link = self.session.link().await?;
             let seen = self.session.look(&link, path).await?;
             Ok(self.session.metadata(&link, &seen))
+        };
+        asked.await.map_err(|fail: Fail| fail.into_error("stat", path))
+    }
+
+    async fn stat_with_xattrs(&self, path: &RemotePath) -> Result<Metadata> {
+        let asked = async {
+            let link = self.session.link().await?;
+            self.session.look_whole(&link, path).await
         };
         asked.await.map_err(|fail: Fail| fail.into_error("stat", path))
     }
@@ -273,6 +297,11 @@ impl Remote for SmbRemote {
     ) -> Result<ByteStream> {
         let opened = read::read(&self.session, path, range, version).await;
         opened.map_err(|fail| fail.into_error("read", path))
+    }
+
+    async fn read_whole(&self, files: &[(RemotePath, Version)]) -> Vec<Result<Bytes>> {
+        let read = read::read_whole(&self.session, files).await.into_iter().zip(files);
+        read.map(|(read, (path, _))| read.map_err(|fail| fail.into_error("read", path))).collect()
     }
 
     async fn replace(
@@ -366,7 +395,7 @@ pub(crate) fn read_any_answer(bytes: &[u8]) {
     for name in list::names(bytes) {
         assert!(RemotePath::is_name(&name), "{name:?}");
     }
-    let _ = snapshots::parse(bytes).is_ok();
+    let _ = (snapshots::parse(bytes).is_ok(), extended::parse(bytes).is_ok());
     if let Some(target) = mfsymlink::parse(bytes) {
         assert!(mfsymlink::file(&target).is_ok_and(|file| mfsymlink::parse(&file) == Some(target)));
     }

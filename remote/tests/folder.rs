@@ -12,7 +12,7 @@ use std::os::windows::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use suite::{Share, Upload, entries, get, kind, mkdir, names, path, put, send, version};
 
 /// How long a test waits for what must come.
@@ -286,6 +286,10 @@ async fn edits_behind_its_back_change_the_version() {
     let Dir { keep: _keep, root, share } = local();
     let old = put(&share, "f", b"one").await.version;
     fs::write(root.join("f"), "another").unwrap();
+    // Young for longer than a slow machine takes to look.
+    let file = fs::File::options().write(true).open(root.join("f")).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(30)).unwrap();
+    drop(file);
     let new = share.stat(&path("f")).await.unwrap();
     assert!(new.young && !new.version.same_content(&old) && new.version.same_object(&old));
     let lost = send(&share, "f", Upload::of("x"), Expect::Version(old)).await;

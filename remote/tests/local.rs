@@ -14,6 +14,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 use suite::{Share, Upload, entries, get, kind, names, path, put, send, version};
 
 struct Dir {
@@ -180,6 +181,8 @@ async fn edits_behind_its_back_change_the_version() {
     assert!(stream.next().await.unwrap().is_ok());
     let mut file = fs::OpenOptions::new().append(true).open(root.join("f")).unwrap();
     file.write_all(b"more").unwrap();
+    // Young for longer than a slow machine takes to look.
+    file.set_modified(SystemTime::now() + Duration::from_secs(30)).unwrap();
     assert_eq!(kind(stream.next().await.unwrap()), ErrorKind::VersionChanged);
     assert!(stream.next().await.is_none());
     let new = share.stat(&path("f")).await.unwrap();
@@ -273,6 +276,26 @@ async fn owner_mode_acl_and_attributes_pass_on() {
     } else {
         suite::skip("has no ACLs");
     }
+}
+
+/// More than ext4 has room for beside a file: its bytes arrive all the same, and the answer says what did not.
+#[tokio::test]
+async fn a_file_arrives_without_the_attributes_that_are_too_big_for_it() {
+    let Dir { keep: _keep, root, share } = local();
+    if !share.limits().has_xattrs() {
+        return suite::skip("has no xattrs");
+    }
+    let small = (b"user.a".to_vec(), b"1".to_vec());
+    let all = vec![small.clone(), (b"user.b".to_vec(), vec![7; 60_000])];
+    let attrs = Attrs { xattrs: Some(all.clone()), ..Attrs::default() };
+    let made = send(&share, "f", Upload::of("bytes").with(attrs.clone()), Expect::Absent);
+    let made = made.await.unwrap();
+    assert_eq!(fs::read(root.join("f")).unwrap(), b"bytes");
+    let told = made.xattrs.clone().unwrap();
+    assert!(told == all || told == [small], "{} told", told.len());
+    let set = share.set_attrs(&path("f"), &made.version, &attrs).await.unwrap();
+    assert_eq!(set.xattrs.unwrap(), told);
+    assert_eq!(share.stat(&path("f")).await.unwrap().xattrs.unwrap(), told);
 }
 
 #[tokio::test]

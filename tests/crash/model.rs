@@ -271,17 +271,24 @@ impl History {
         let Some(lineages) = self.at.get(name) else {
             return Err(format!("{name}: nothing ever had this name"));
         };
-        let mut worst = format!("{name}: no file ever had this name");
+        let mut wrong = Vec::new();
         for lineage in lineages {
-            let Some(wrong) = self.foreign(*lineage, bytes, gaps) else { return Ok(()) };
-            worst = format!("{name}: {wrong}");
+            match self.foreign(*lineage, bytes, gaps) {
+                Some(why) => wrong.push(why),
+                None => return Ok(()),
+            }
         }
-        Err(worst)
+        if wrong.is_empty() {
+            wrong.push("no file ever had this name".to_owned());
+        }
+        Err(format!("{name}: {}", wrong.join(", or: it ")))
     }
 
     fn foreign(&self, lineage: u64, bytes: &[u8], gaps: &[Range<u64>]) -> Option<String> {
         if !self.sizes[&lineage].contains(&bytes.len()) {
-            return Some(format!("was never {} bytes long", bytes.len()));
+            let mut sizes: Vec<&usize> = self.sizes[&lineage].iter().collect();
+            sizes.sort();
+            return Some(format!("was never {} bytes long, but {sizes:?}", bytes.len()));
         }
         let mut known = vec![false; bytes.len()];
         for gap in gaps {

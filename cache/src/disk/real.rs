@@ -42,6 +42,28 @@ impl RealDisk {
         format!("{} {number}", system::machine().unwrap_or_default())
     }
 
+    /// Makes directories of one directory, durable at the end: much cheaper than each by itself when
+    /// its first file is made.
+    pub(crate) fn make_dirs(
+        &self,
+        above: &str,
+        names: impl Iterator<Item = String>,
+    ) -> io::Result<()> {
+        let above = self.path(above);
+        make_dirs(&above)?;
+        let mut is_new = false;
+        for name in names {
+            match system::make_dir(&above.join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => {
+                    made?;
+                    is_new = true;
+                }
+            }
+        }
+        if is_new { system::sync_directory(&above) } else { Ok(()) }
+    }
+
     fn path(&self, path: &str) -> PathBuf {
         debug_assert!(
             path.split('/').all(|name| !name.is_empty() && name != "." && name != ".."),

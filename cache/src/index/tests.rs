@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 fn put(tree: Tree, key: &[u8], value: &[u8]) -> Op {
     Op::Put(tree, key.to_vec(), value.to_vec())
@@ -69,7 +69,11 @@ fn what_waits_is_seen() {
         for step in 0..200 {
             let ops: Vec<Op> = (0..random.below(4)).map(|_| match random.below(3) {
                 0 => Op::Delete(Tree::Places, key(&mut random)),
-                _ => put(Tree::Places, &key(&mut random), &[step]),
+                // A few of the long ones fill a batch.
+                _ => {
+                    let value = vec![step; [1, 9000][random.below(2) as usize]];
+                    put(Tree::Places, &key(&mut random), &value)
+                }
             }).collect();
             plain.apply(&ops).unwrap();
             behind.apply(&ops).unwrap();
@@ -97,6 +101,126 @@ fn what_waits_arrives_by_itself_and_at_the_end() {
     behind.apply(&[put(Tree::Meta, b"b", b"2")]).unwrap();
     drop(behind);
     assert_eq!(kept.get(Tree::Meta, b"b").unwrap().unwrap(), b"2");
+}
+
+/// An index that takes nothing until it is let.
+#[derive(Default)]
+struct Held {
+    kept: MemoryIndex,
+    calls: Mutex<Vec<Vec<Op>>>,
+    is_free: Mutex<bool>,
+    freed: Condvar,
+}
+
+impl Held {
+    fn let_go(&self) {
+        *self.is_free.lock().unwrap() = true;
+        self.freed.notify_all();
+    }
+}
+
+impl Index for Held {
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.kept.get(tree, key)
+    }
+    fn apply(&self, ops: &[Op]) -> Result<()> {
+        let is_free = self.is_free.lock().unwrap();
+        drop(self.freed.wait_while(is_free, |is_free| !*is_free).unwrap());
+        self.calls.lock().unwrap().push(ops.to_vec());
+        self.kept.apply(ops)
+    }
+    fn scan(
+        &self,
+        tree: Tree,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Pair>> {
+        self.kept.scan(tree, prefix, after, limit)
+    }
+    fn flush_durable(&self) -> Result<()> {
+        self.kept.flush_durable()
+    }
+    fn size_bytes(&self) -> u64 {
+        self.kept.size_bytes()
+    }
+    fn clear(&self) -> Result<()> {
+        self.kept.clear()
+    }
+}
+
+/// A disk that is slow keeps nobody waiting who lists a directory, and what comes meanwhile reaches it
+/// in its order, each call whole: else a crash could keep a later one without an earlier one.
+#[test]
+fn an_index_that_is_slow_gets_all_in_order() {
+    let held = Arc::new(Held::default());
+    let behind = WriteBehind::new(held.clone()).unwrap();
+    let call = |number: u64| {
+        let filler = vec![7; 100];
+        let value = [&number.to_be_bytes()[..], &filler].concat();
+        // One key that each call changes, and two of its own.
+        let own = number.to_be_bytes();
+        [
+            put(Tree::Meta, b"last", &value),
+            put(Tree::Entries, &own, &value),
+            put(Tree::Places, &own, &value),
+        ]
+    };
+    (0..5000).for_each(|number| behind.apply(&call(number)).unwrap());
+    let last = behind.get(Tree::Meta, b"last").unwrap().unwrap();
+    assert_eq!(last[..8], 4999u64.to_be_bytes());
+    let (first, after) = (0u64.to_be_bytes(), 4u64.to_be_bytes());
+    assert!(behind.get(Tree::Entries, &first).unwrap().is_some());
+    let found = behind.scan(Tree::Places, b"", Some(&after), 3).unwrap();
+    assert_eq!(found.iter().map(|(key, _)| key[7]).collect::<Vec<_>>(), [5, 6, 7]);
+    held.let_go();
+    behind.flush_durable().unwrap();
+    let calls = held.calls.lock().unwrap();
+    assert!(calls.len() > 10, "{} batches", calls.len());
+    let numbers = |ops: &[Op], of: Tree| -> Vec<u64> {
+        let value = |op: &Op| match op {
+            Op::Put(tree, _, value) if *tree == of => {
+                Some(u64::from_be_bytes(value[..8].try_into().unwrap()))
+            }
+            _ => None,
+        };
+        ops.iter().filter_map(value).collect()
+    };
+    let mut expected = 0..5000;
+    for ops in calls.iter() {
+        let entries = numbers(ops, Tree::Entries);
+        assert_eq!(entries, expected.by_ref().take(entries.len()).collect::<Vec<_>>());
+        assert_eq!(entries, numbers(ops, Tree::Places), "no call is split");
+        assert_eq!(numbers(ops, Tree::Meta), [*entries.last().unwrap()], "nothing of a later call");
+    }
+    assert_eq!(expected.next(), None, "all came");
+}
+
+/// DESIGN.md section 9, 8: what waits has a bound.
+#[test]
+fn who_applies_more_than_may_wait_waits() {
+    let held = Arc::new(Held::default());
+    let behind = Arc::new(WriteBehind::new(held.clone()).unwrap());
+    let (told, applied) = std::sync::mpsc::channel();
+    let worker = behind.clone();
+    let applying = std::thread::spawn(move || {
+        for number in 0..1000u64 {
+            let value = vec![7; 64 << 10];
+            worker.apply(&[put(Tree::Entries, &number.to_be_bytes(), &value)]).unwrap();
+            told.send(number).unwrap();
+        }
+    });
+    // 62 MiB in all.
+    let quiet = std::time::Duration::from_millis(500);
+    let mut last = 0;
+    while let Ok(number) = applied.recv_timeout(quiet) {
+        last = number;
+    }
+    assert!((100..500).contains(&last), "{last} of 1000 were taken in");
+    held.let_go();
+    applying.join().unwrap();
+    behind.flush_durable().unwrap();
+    assert_eq!(held.kept.scan(Tree::Entries, b"", None, usize::MAX).unwrap().len(), 1000);
 }
 
 #[test]

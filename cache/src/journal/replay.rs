@@ -26,6 +26,7 @@ use std::io;
 
 const MARK: &str = "journal/damaged";
 const BAD: &str = "journal.bad-";
+const TORN: &str = "-torn";
 /// No `Follows` alone in a frame is longer.
 const FIRST_FRAME: u64 = FRAME_HEADER as u64 + 2 + 2 * 10;
 
@@ -286,13 +287,18 @@ fn drop_segments(
     if numbers.is_empty() { Ok(()) } else { disk.sync_dir(DIR) }
 }
 
+/// Whether what was set aside is bytes that were being written when the process stopped, no damage.
+pub(crate) fn is_torn(name: &str) -> bool {
+    name.ends_with(TORN)
+}
+
 /// Copies what lies behind the last good frame to a file of its own and cuts it off.
 fn cut_torn(disk: &dyn Disk, number: u64, end: u64, set_aside: &mut Vec<String>) -> io::Result<()> {
     let file = disk.open(&segment::path(number), false)?;
     let mut reader = Reader::open(file.clone(), number)?;
     let longest = FRAME_HEADER + limits::JOURNAL_FRAME as usize;
     let bytes = reader.bytes(end, longest)?;
-    let aside = format!("{DIR}/{BAD}{}-torn", next_bad(disk)?);
+    let aside = format!("{DIR}/{BAD}{}{TORN}", next_bad(disk)?);
     // Nobody was told that it is there: a full disk may go without the copy.
     let copied = disk.open(&aside, true).and_then(|copy| copy.write_at(bytes, 0));
     match copied {
@@ -302,7 +308,7 @@ fn cut_torn(disk: &dyn Disk, number: u64, end: u64, set_aside: &mut Vec<String>)
     file.set_len(end)?;
     file.sync_data()?;
     let mut torn: Vec<(u64, String)> = bad_files(disk)?;
-    torn.retain(|(_, name)| name.ends_with("-torn"));
+    torn.retain(|(_, name)| is_torn(name));
     for (_, name) in &torn[..torn.len().saturating_sub(limits::JOURNAL_TORN)] {
         disk.remove(&format!("{DIR}/{name}"))?;
     }
@@ -317,7 +323,7 @@ fn next_bad(disk: &dyn Disk) -> io::Result<u64> {
 fn bad_files(disk: &dyn Disk) -> io::Result<Vec<(u64, String)>> {
     let files = disk.list(DIR, false)?;
     let numbered = files.into_iter().filter_map(|file| {
-        let digits = file.path.strip_prefix(BAD)?.trim_end_matches("-torn");
+        let digits = file.path.strip_prefix(BAD)?.trim_end_matches(TORN);
         Some((digits.parse().ok()?, file.path))
     });
     let mut found: Vec<(u64, String)> = numbered.collect();

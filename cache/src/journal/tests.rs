@@ -8,8 +8,8 @@ mod space;
 use super::*;
 use crate::attr::{ContentId, Ino};
 use crate::disk::MemoryDisk;
-use crate::node::{Base, Node, Place};
-use covefs_remote::{Kind, RemotePath, Timestamp};
+use crate::node::{Node, Place};
+use covefs_remote::{RemotePath, Timestamp};
 use proptest::prelude::*;
 use std::ops::Range;
 
@@ -46,28 +46,7 @@ fn after_power_cut(mut live: Live) -> Live {
 
 fn node(ino: u64, parent: u64, dirty: bool) -> Node {
     let place = Place::new(Ino(parent), format!("name-{ino}").as_bytes());
-    let time = Timestamp { seconds: 1_790_000_000, nanos: 123_456_789 };
-    Node {
-        ino: Ino(ino),
-        kind: Kind::File,
-        place: Some(place.clone()),
-        base: Some(Base { place, version: Default::default(), young: false }),
-        mode: 0o644,
-        uid: 1000,
-        gid: 1000,
-        size: 4096,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        btime: time,
-        target: None,
-        xattrs: None,
-        content: None,
-        dirty_attrs: Default::default(),
-        dirty_content: dirty,
-        listed: false,
-        change: 0,
-    }
+    Node { dirty_content: dirty, ..Node::clean(Ino(ino), place) }
 }
 
 fn wrote(content: u64, generation: u64, range: Range<u64>, size: u64) -> Record {

@@ -10,7 +10,8 @@ use crate::journal::SentWhat;
 use crate::limits;
 use crate::node::{Node, Place};
 use crate::vfs::Vfs;
-use covefs_remote::{Attrs, Expect, Kind, Remote, RemotePath};
+use crate::xattrs::to_send;
+use covefs_remote::{Attrs, Expect, Kind, Remote, RemotePath, XattrRule};
 
 impl Vfs {
     /// Fetches what open handles may still want before the share's copy goes.
@@ -47,13 +48,15 @@ impl Vfs {
         let Some(path) = self.tree().remote_path_of(&place)? else {
             return Ok(Outcome::WaitFor(place.parent));
         };
+        let rule = self.remote.limits().xattrs;
         let attrs = Attrs {
             mode: Some(node.mode),
             uid: Some(node.uid),
             gid: Some(node.gid),
             mtime: Some(node.mtime),
             atime: Some(node.atime),
-            xattrs: node.xattrs.clone().filter(|xattrs| !xattrs.is_empty()),
+            xattrs: to_send(rule, node).filter(|xattrs| !xattrs.is_empty()),
+            xattrs_are_all: true,
         };
         let what = SentWhat::Made { target: node.target.clone(), mtime: node.mtime };
         self.will_send(node.ino, place.clone(), what)?;
@@ -160,14 +163,16 @@ impl Vfs {
         let node = &view.node;
         let base = node.base.clone().expect("the plan sets only what the share has");
         let Some(path) = self.tree().base_path(node.ino)? else { return Ok(Outcome::Done) };
-        let dirty = node.dirty_attrs;
+        let (dirty, rule) = (node.dirty_attrs, self.remote.limits().xattrs);
         let attrs = Attrs {
             mode: dirty.mode.then_some(node.mode),
             uid: dirty.owner.then_some(node.uid),
             gid: dirty.owner.then_some(node.gid),
             mtime: dirty.times.then_some(node.mtime),
             atime: dirty.times.then_some(node.atime),
-            xattrs: node.xattrs.clone().filter(|_| dirty.xattrs),
+            // A server may have been set up anew.
+            xattrs: to_send(rule, node).filter(|_| rule != XattrRule::None),
+            xattrs_are_all: false,
         };
         if attrs.mtime.is_some() {
             // A time set over an edit there would hide it (S5).

@@ -6,6 +6,7 @@
 
 use super::plan::View;
 use super::run::Outcome;
+use super::sent::set_since;
 use super::taken::gone;
 use crate::attr::Notice;
 use crate::error::{Result, is_gone};
@@ -143,8 +144,9 @@ impl Vfs {
             generation
         };
         let occupant = view.occupant.as_ref();
-        self.uploaded(&view.node, file, place.clone(), found, generation, occupant, Vec::new())?;
-        // Times and modes were not compared: they go up as a change of their own.
+        // What is set beside the bytes was not compared: it goes up as a change of its own.
+        let before = set_since(&view.node);
+        self.uploaded(&before, file, place.clone(), found, generation, occupant, Vec::new())?;
         let mut tree = self.tree();
         if let Some(mut node) = tree.get(view.node.ino)?.filter(|node| node.place.is_some()) {
             node.dirty_attrs.times |= node.mtime != found.mtime;

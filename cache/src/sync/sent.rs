@@ -169,7 +169,7 @@ impl Vfs {
                 }
             }
             (SentWhat::Made { .. }, Some(node)) if node.base.is_none() && !node.is_nothing() => {
-                self.in_step(&node, sent.place, &found, None)?;
+                self.in_step(&set_since(&node), sent.place, &found, None)?;
                 self.times_come_last(&node)
             }
             (SentWhat::Made { .. }, _) => self.arrived_too_late(&sent, &found, replaced.as_ref()),
@@ -281,7 +281,8 @@ impl Vfs {
             content.cut_since = Some(sizes.fold(content.size, u64::min));
         }
         let place = sent.place.clone();
-        self.uploaded(node, &file, place, found, bytes.generation, replaced, Vec::new())?;
+        let before = set_since(node);
+        self.uploaded(&before, &file, place, found, bytes.generation, replaced, Vec::new())?;
         if !file.lock().is_dirty() {
             self.no_longer_suspect(&mut self.tree(), node.ino)?;
         }
@@ -312,4 +313,9 @@ impl Vfs {
         self.after_commit(&nodes);
         Ok(())
     }
+}
+
+/// A node as it was at a time that nobody knows: what is set of it now, may have been set since.
+pub(super) fn set_since(node: &Node) -> Node {
+    Node { change: 0, ..node.clone() }
 }

@@ -13,9 +13,12 @@ use crate::limits;
 use crate::node::{Node, Place};
 use crate::ranges::RangeSet;
 use crate::vfs::Vfs;
+use crate::xattrs::to_send;
 use async_trait::async_trait;
 use bytes::Bytes;
-use covefs_remote::{Attrs, Error, ErrorKind, Result, Round, Source, Timestamp, Version};
+use covefs_remote::{
+    Attrs, Error, ErrorKind, Remote, Result, Round, Source, Timestamp, Version, XattrRule,
+};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -104,7 +107,7 @@ impl Upload {
         }
         if content.dirty.is_empty() && content.size == state.sent_size {
             let node = tree.get(self.file.node()).ok().flatten();
-            let attrs = attrs_of(node, content.mtime);
+            let attrs = attrs_of(node, content.mtime, self.vfs.remote.limits().xattrs);
             let generation = content.generation;
             content.next_generation();
             if content.unseen {
@@ -155,7 +158,7 @@ fn unsaid(error: crate::error::Error) -> Error {
 }
 
 /// What the upload sets beside the bytes: all of a new node, else what is dirty.
-fn attrs_of(node: Option<Node>, mtime: Timestamp) -> Attrs {
+fn attrs_of(node: Option<Node>, mtime: Timestamp, rule: XattrRule) -> Attrs {
     let Some(node) = node else { return Attrs { mtime: Some(mtime), ..Attrs::default() } };
     let new = node.base.is_none();
     let dirty = node.dirty_attrs;
@@ -165,7 +168,8 @@ fn attrs_of(node: Option<Node>, mtime: Timestamp) -> Attrs {
         gid: (new || dirty.owner).then_some(node.gid),
         mtime: Some(mtime),
         atime: (new || dirty.times).then_some(node.atime),
-        xattrs: node.xattrs.filter(|_| new || dirty.xattrs),
+        xattrs: to_send(rule, &node),
+        xattrs_are_all: new,
     }
 }
 

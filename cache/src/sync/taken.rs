@@ -6,7 +6,8 @@ use crate::journal::{Record, SentWhat};
 use crate::node::{DirtyAttrs, Node, Place};
 use crate::tree::Tree;
 use crate::vfs::Vfs;
-use covefs_remote::{Kind, RemotePath};
+use crate::xattrs::{marked_all, refused, to_send};
+use covefs_remote::{Kind, Metadata, Remote, RemotePath, XattrRule, Xattrs};
 
 impl Vfs {
     /// The share no longer has the node; what is then nothing is dropped.
@@ -53,7 +54,7 @@ impl Vfs {
         replaced: Option<&Node>,
     ) -> Result<()> {
         let mut tree = self.tree();
-        let mut node = since(&mut tree, before)?;
+        let mut node = since(&mut tree, before, self.next_change())?;
         let old = before.base.as_ref().map(|base| base.version);
         let mut version = metadata.version;
         let kept = old.is_none_or(|old| {
@@ -71,8 +72,7 @@ impl Vfs {
         if node.kind != Kind::File {
             node.dirty_content = false;
         }
-        settle_attrs(&mut node, before);
-        self.take_attrs(&mut node, metadata);
+        self.settle_attrs(&mut tree, &mut node, before, metadata)?;
         let mut nodes = Vec::new();
         nodes.extend(gone(&mut tree, replaced)?);
         nodes.push(node);
@@ -91,7 +91,7 @@ impl Vfs {
         replaced: Option<&Node>,
     ) -> Result<()> {
         let mut tree = self.tree();
-        let mut node = since(&mut tree, before)?;
+        let mut node = since(&mut tree, before, self.next_change())?;
         let old = node.base.as_ref().or(before.base.as_ref()).map(|base| base.version);
         let mut version = metadata.version;
         if let Some(old) = old
@@ -106,15 +106,64 @@ impl Vfs {
                 content.base = Some(version);
             }
         }
+        let mut known = vec![Record::SentGone(before.ino)];
+        if node.kind == Kind::Dir
+            && let Some(from) = tree.base_path(before.ino)?
+            && let Some(to) = tree.remote_path_of(&place)?
+        {
+            known.extend(self.leftovers_move(&from, &to));
+        }
         node.base = Some(crate::node::Base { place, version, young: false });
         self.take_attrs(&mut node, metadata);
         let mut nodes = Vec::new();
         nodes.extend(gone(&mut tree, replaced)?);
         nodes.push(node);
-        let known = vec![Record::SentGone(before.ino)];
         self.commit(&mut tree, &nodes, known, true)?;
         drop(tree);
         self.after_commit(&nodes);
+        Ok(())
+    }
+
+    /// Attributes that nobody has set since the step began are on the share now, as far as it took them. Set
+    /// again to the same counts too: a directory's times are moved by what was made in it meanwhile.
+    pub(super) fn settle_attrs(
+        &self,
+        tree: &mut Tree,
+        node: &mut Node,
+        before: &Node,
+        metadata: &Metadata,
+    ) -> Result<()> {
+        if node.change == before.change {
+            node.dirty_attrs = DirtyAttrs::default();
+        }
+        let is_new = before.base.is_none();
+        let rule = self.remote.limits().xattrs;
+        let sent =
+            to_send(rule, before).filter(|sent| !sent.is_empty() && !node.dirty_attrs.xattrs);
+        if let Some(sent) = sent {
+            let none = Xattrs::new();
+            let refused = refused(rule, &sent, metadata.xattrs.as_ref().unwrap_or(&none));
+            let is_bare = is_new && before.kind == Kind::Dir && !refused.is_empty();
+            let is_unknown = rule == XattrRule::Windows && metadata.xattrs.is_none();
+            if rule != XattrRule::None && (is_bare || is_unknown) {
+                // Made without them, or nobody says.
+                node.dirty_attrs.xattrs = true;
+                node.xattrs = Some(marked_all(rule, sent));
+            } else {
+                let path = tree.path(node.ino)?.unwrap_or_default().to_string();
+                match refused.is_empty() {
+                    true => self.settled(&path),
+                    false => {
+                        let names = refused.join(", ");
+                        let text = format!(
+                            "the share did not take extended attributes of {path}: {names}"
+                        );
+                        self.message(&path, text);
+                    }
+                }
+            }
+        }
+        self.take_attrs(node, metadata);
         Ok(())
     }
 
@@ -135,9 +184,9 @@ impl Vfs {
     }
 }
 
-/// The node as it is now. Removed here meanwhile, it is what the share has to remove.
-fn since(tree: &mut Tree, before: &Node) -> Result<Node> {
-    let removed = || Node { place: None, content: None, ..before.clone() };
+/// The node as it is now. Removed here meanwhile, it is what the share has to remove, by a new change.
+fn since(tree: &mut Tree, before: &Node, change: u64) -> Result<Node> {
+    let removed = || Node { place: None, content: None, change, ..before.clone() };
     Ok(tree.get(before.ino)?.unwrap_or_else(removed))
 }
 
@@ -157,12 +206,4 @@ pub(super) fn gone(tree: &mut Tree, replaced: Option<&Node>) -> Result<Option<No
     node.base = None;
     node.dirty_content &= node.place.is_some();
     Ok(Some(node))
-}
-
-/// Attributes that nobody has set since the step began are on the share now. Set again to the same
-/// counts too: a directory's times are moved by what was made in it meanwhile.
-pub(super) fn settle_attrs(node: &mut Node, before: &Node) {
-    if node.change == before.change {
-        node.dirty_attrs = DirtyAttrs::default();
-    }
 }

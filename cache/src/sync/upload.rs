@@ -3,7 +3,7 @@
 use super::plan::View;
 use super::run::Outcome;
 use super::source::Upload;
-use super::taken::{gone, settle_attrs};
+use super::taken::gone;
 use crate::broken::{Broken, is_broken};
 use crate::error::{ErrorKind, Result};
 use crate::fetch::Reader;
@@ -55,6 +55,10 @@ impl Vfs {
         let upload = Arc::new(begun.await);
         let mut thaw = Thaw(Some(upload.clone()));
         let sent = self.remote.replace(&path, upload.clone(), expect, &temp).await;
+        // Its directory may have been renamed meanwhile.
+        let noted = temp_path;
+        let temp_path = self.tree().remote_path_of(&Place::new(place.parent, &temp))?;
+        let temp_path = temp_path.unwrap_or_else(|| noted.clone());
         match (sent, upload.settled()) {
             (Ok(metadata), Some(generation)) => {
                 thaw.0 = None;
@@ -65,16 +69,24 @@ impl Vfs {
                 file.lock().seen = changed;
                 Ok(Outcome::Again)
             }
-            (Ok(_), None) => Ok(Outcome::Later(limits::RETRY_FIRST)),
+            (Ok(_), None) => {
+                self.leave(temp_path);
+                Ok(Outcome::Later(limits::RETRY_FIRST))
+            }
             (Err(error), _) => {
                 drop(thaw);
                 if error.kind.is_transient() {
+                    self.leave(temp_path);
                     // Whether it was put in place nobody knows: the next step asks first.
                     self.reach.failed(error.kind);
                     return Err(error.into());
                 }
-                let gone = [Record::TempGone(temp_path), Record::SentGone(node.ino)];
-                self.journal.append_freeing(&gone)?;
+                self.was_not_made(node.ino)?;
+                if temp_path != noted || self.is_unsure_of(&temp_path) {
+                    self.leave(temp_path);
+                } else {
+                    self.journal.append_freeing(&[Record::TempGone(temp_path)])?;
+                }
                 self.resolve_replace(view, &file, &place, &path, error).await
             }
         }
@@ -114,7 +126,10 @@ impl Vfs {
         let mut tree = self.tree();
         let current = tree.get(before.ino)?.filter(|node| !node.is_nothing());
         // Removed here meanwhile: the share has something to remove.
-        let removed = || Node { place: None, content: None, ..before.clone() };
+        let removed = || {
+            let change = self.next_change();
+            Node { place: None, content: None, change, ..before.clone() }
+        };
         let mut node = current.unwrap_or_else(removed);
         let mut nodes = Vec::new();
         nodes.extend(gone(&mut tree, replaced)?);
@@ -156,8 +171,7 @@ impl Vfs {
             }
         }
         node.base = Some(Base { place, version: metadata.version, young: false });
-        settle_attrs(&mut node, before);
-        self.take_attrs(&mut node, metadata);
+        self.settle_attrs(&mut tree, &mut node, before, metadata)?;
         nodes.push(node);
         self.commit(&mut tree, &nodes, records, true)?;
         drop(tree);

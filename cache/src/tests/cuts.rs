@@ -78,6 +78,30 @@ fn an_upload_found_on_the_share_is_read_from_there() {
     });
 }
 
+/// The answer to an upload was lost, and a mode was set before anybody knew that it had arrived: it was taken for
+/// sent with it.
+#[test]
+fn what_is_set_after_a_lost_answer_goes_up_too() {
+    let rig = Rig::with(&[("f", pattern(1, 100)), ("d/f", pattern(2, 100))]);
+    rig.find("f").unwrap();
+    let lost = || Fault::After(ErrorKind::Timeout);
+    rig.remote.inject(Rule::new("replace", lost()).times(1));
+    rig.remote.inject(Rule::new("create_dir", lost()).times(1));
+    rig.edit("f", 0, b"edit").unwrap();
+    rig.mkdir("made").unwrap();
+    while rig.remote.faults() < 2 {
+        rig.pause(Duration::from_millis(100));
+    }
+    for (name, mode) in [("f", 0o640), ("made", 0o711)] {
+        rig.chmod(name, mode).unwrap();
+    }
+    rig.sync().unwrap();
+    for (name, mode) in [("f", 0o640), ("made", 0o711)] {
+        assert_eq!(rig.mode_there(name).map(|mode| mode & 0o777), Some(mode), "{name}");
+    }
+    assert_eq!(rig.vfs().conflicts(), []);
+}
+
 /// A data file was removed by an eviction and made again by the next write; its name had been
 /// made durable before, so that nobody did it again: the fsynced bytes had no name.
 #[test]

@@ -1,6 +1,8 @@
 //! rule X2: names of covefs on the share that no site is at any more go, or are shown, by the share's clock.
 
 use super::rig::*;
+use covefs_remote::ErrorKind;
+use covefs_remote::fault::{Fault, Rule};
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -73,4 +75,65 @@ fn what_this_site_left_goes_when_its_directory_is_listed() {
     rig.names();
     rig.pause(Duration::from_secs(1));
     assert_eq!(rig.listed_there(), [TEMPORARY.to_owned()].into());
+}
+
+/// The line broke in the middle of an upload, and with it the removal of what had arrived: that stayed on
+/// the share until the drive was mounted anew, seen by all others, and kept its directory from going.
+#[test]
+fn what_an_upload_left_that_broke_off_goes_when_the_share_answers_again() {
+    for is_removed in [false, true] {
+        let rig = Rig::with(&[("dir/f", pattern(1, 100))]);
+        let broken = Fault::Before(ErrorKind::Timeout);
+        rig.remote.inject(Rule::new("replace", broken).times(1));
+        rig.edit("dir/f", 0, b"edit").unwrap();
+        while rig.remote.faults() == 0 {
+            rig.pause(Duration::from_millis(100));
+        }
+        let temps = rig.vfs().journal.live(|live| live.temps.clone());
+        let [temp] = &temps.into_iter().collect::<Vec<_>>()[..] else { panic!("it is noted") };
+        rig.memory.write_file(temp, pattern(2, 50));
+        if is_removed {
+            rig.rm("dir/f").unwrap();
+            rig.rmdir("dir").unwrap();
+        }
+        rig.sync().unwrap();
+        rig.pause(Duration::from_secs(1));
+        let left = if is_removed { &[][..] } else { &["dir", "dir/f"] };
+        let there: Vec<String> = rig.listed_there().into_iter().collect();
+        assert_eq!(there, left, "removed: {is_removed}");
+        let noted = rig.vfs().journal.live(|live| live.temps.len());
+        assert_eq!(noted, 0, "removed: {is_removed}");
+    }
+}
+
+/// The site was killed in the middle of an upload, and the renames that it had yet to send took the directory
+/// of the upload elsewhere before the share had been rid of it; or the rename alone was made, and its answer
+/// lost.
+#[test]
+fn what_an_upload_left_goes_from_a_directory_that_is_renamed_meanwhile() {
+    for is_answer_lost in [false, true] {
+        let rig = Rig::with(&[("dir/sub/f", pattern(1, 100))]);
+        let broken = Fault::Before(ErrorKind::Timeout);
+        rig.remote.inject(Rule::new("replace", broken.clone()).times(1));
+        // Not before the directory is elsewhere.
+        rig.remote.inject(Rule::new("remove", broken).times(2));
+        rig.edit("dir/sub/f", 0, b"edit").unwrap();
+        while rig.remote.faults() == 0 {
+            rig.pause(Duration::from_millis(100));
+        }
+        let temps = rig.vfs().journal.live(|live| live.temps.clone());
+        let [temp] = &temps.into_iter().collect::<Vec<_>>()[..] else { panic!("it is noted") };
+        rig.memory.write_file(temp, pattern(2, 50));
+        if is_answer_lost {
+            let lost = Fault::After(ErrorKind::Timeout);
+            rig.remote.inject(Rule::new("rename", lost).times(1));
+        }
+        rig.mv("dir", "other").unwrap();
+        rig.sync().unwrap();
+        rig.pause(Duration::from_secs(60));
+        let there: Vec<String> = rig.listed_there().into_iter().collect();
+        assert_eq!(there, ["other", "other/sub", "other/sub/f"], "lost: {is_answer_lost}");
+        let noted = rig.vfs().journal.live(|live| live.temps.len());
+        assert_eq!(noted, 0, "lost: {is_answer_lost}");
+    }
 }

@@ -137,9 +137,9 @@ impl Rig {
         self.wait(async { tokio::time::sleep(time).await });
     }
 
-    /// Older than the freshness: the next look asks the share.
+    /// Nothing is fresh any more: the next look asks the share.
     pub fn age(&self) {
-        self.pause(self.config.freshness + Duration::from_millis(5));
+        self.wait(self.vfs().age());
     }
 
     pub fn find(&self, at: &str) -> Result<Attr> {
@@ -210,10 +210,15 @@ impl Rig {
         numbers[0] == numbers[2] && numbers[0] != "0"
     }
 
-    /// Reads all of a file, and waits until it is kept.
+    /// Reads all of a file, until it is kept: nothing is before the cache has been counted.
     pub fn read_in(&self, at: &str) -> Vec<u8> {
         let bytes = self.read(at).unwrap();
-        self.until("it is kept here", |rig| rig.is_here(at));
+        self.until("it is kept here", |rig| {
+            rig.is_here(at) || {
+                rig.read(at).unwrap();
+                false
+            }
+        });
         bytes
     }
 

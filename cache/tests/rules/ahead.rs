@@ -32,6 +32,19 @@ fn files_that_are_opened_in_order_are_fetched_ahead_many_at_a_time() {
     assert_eq!(rig.remote.requests("read"), FILES as u64, "each is asked for once");
 }
 
+/// What waits to be stored until it is quiet is stored when the mount ends.
+#[test]
+fn what_came_ahead_is_kept_over_an_unmount() {
+    let mut rig = with_files();
+    (0..3).for_each(|n| drop(rig.read(&numbered(n)).unwrap()));
+    rig.until("the next ones came", |rig| rig.vfs().status().reads.fetched_bytes >= 11 * 1000);
+    rig.stop();
+    rig.start();
+    let before = rig.remote.requests("read");
+    (0..11).for_each(|n| same(&rig.read(&numbered(n)).unwrap(), &pattern(n as u64, 1000)));
+    assert_eq!(rig.remote.requests("read"), before, "asked for again");
+}
+
 #[test]
 fn files_in_no_order_are_not_fetched_ahead() {
     let rig = with_files();
@@ -69,25 +82,155 @@ fn in_dir(dir: u64, number: u64) -> String {
     format!("{dir:03}/{number}")
 }
 
+fn read_dir(rig: &Rig, dir: u64) {
+    rig.names(&format!("{dir:03}")).unwrap();
+    (0..10).for_each(|n| same(&rig.read(&in_dir(dir, n)).unwrap(), &pattern(dir, 1000)));
+}
+
 #[test]
-fn who_reads_directory_by_directory_finds_the_next_one_coming() {
+fn who_has_read_a_directory_and_looks_into_the_next_ones_gets_the_first_files_of_one() {
     let rig = with_directories();
     rig.names("").unwrap();
-    for dir in 0..4 {
-        rig.names(&format!("{dir:03}")).unwrap();
-        (0..10).for_each(|n| drop(rig.read(&in_dir(dir, n)).unwrap()));
-    }
-    rig.until("it is listed ahead", |rig| rig.remote.requests("list") >= 1 + 3 + 8);
-    let before = rig.remote.requests("read");
-    rig.names("004").unwrap();
-    rig.until("its files are fetched", |rig| rig.remote.requests("read") >= before + 8);
-    (0..10).for_each(|n| same(&rig.read(&in_dir(4, n)).unwrap(), &pattern(4, 1000)));
-    // Who only looks into them gets no more than the first files of one.
-    let before = rig.remote.requests("read");
-    (5..15).for_each(|dir| drop(rig.names(&format!("{dir:03}")).unwrap()));
+    (0..20).for_each(|dir| drop(rig.names(&format!("{dir:03}")).unwrap()));
+    read_dir(&rig, 0);
+    assert_eq!(rig.remote.requests("read"), 10);
+    rig.names("001").unwrap();
+    rig.until("its first files are fetched", |rig| rig.remote.requests("read") >= 10 + 8);
+    (2..20).for_each(|dir| drop(rig.names(&format!("{dir:03}")).unwrap()));
     rig.pause(Duration::from_millis(100));
-    let fetched = rig.remote.requests("read") - before;
-    assert!(fetched <= 8, "{fetched} files fetched that nobody opened");
+    assert_eq!(rig.remote.requests("read"), 10 + 8, "files that nobody opened");
+}
+
+#[test]
+fn who_reads_directory_by_directory_finds_the_next_ones_coming() {
+    let rig = with_directories();
+    rig.names("").unwrap();
+    (0..20).for_each(|dir| drop(rig.names(&format!("{dir:03}")).unwrap()));
+    (0..2).for_each(|dir| read_dir(&rig, dir));
+    // He has not come there yet.
+    rig.until("the next ones are fetched", |rig| rig.remote.requests("read") >= 20 + 8);
+    (2..20).for_each(|dir| read_dir(&rig, dir));
+    assert_eq!(rig.remote.requests("read"), 200, "each is asked for once");
+}
+
+/// The same where he opens no directory: `find` has gone before him.
+#[test]
+fn files_of_directory_after_directory_are_fetched_ahead_by_their_names_alone() {
+    let rig = with_directories();
+    rig.names("").unwrap();
+    (0..20).for_each(|dir| drop(rig.names(&format!("{dir:03}")).unwrap()));
+    let gate = Gate::new();
+    let stall = Fault::Stall { bytes: 0, gate: gate.clone() };
+    let next: Vec<_> = (0..10).map(|n| path(&in_dir(2, n))).collect();
+    rig.remote.inject(Rule::new("read", stall).when(move |path| next.contains(path)));
+    for dir in 0..2 {
+        (0..10).for_each(|n| same(&rig.read(&in_dir(dir, n)).unwrap(), &pattern(dir, 1000)));
+    }
+    rig.wait(gate.arrived(8));
+    gate.open();
+    same(&rig.read(&in_dir(2, 0)).unwrap(), &pattern(2, 1000));
+}
+
+/// Levels of directories below the first one, four in each, with files beside and below them.
+const LEVELS: usize = 3;
+
+fn with_a_tree() -> Rig {
+    Rig::with(|memory, config| {
+        for dir in dirs_in_order() {
+            (0..6).for_each(|n| memory.write_file(&path(&format!("{dir}/f{n}")), pattern(n, 1000)));
+        }
+        config.freshness = Duration::from_secs(3600);
+    })
+}
+
+/// All of it, each directory before what is below it.
+fn dirs_in_order() -> Vec<String> {
+    let mut dirs = vec!["t".to_owned()];
+    let mut at = 0;
+    while at < dirs.len() {
+        let above = dirs[at].clone();
+        if above.split('/').count() <= LEVELS {
+            let below = (0..4).map(|n| format!("{above}/d{n}"));
+            dirs.splice(at + 1..at + 1, below);
+        }
+        at += 1;
+    }
+    dirs
+}
+
+#[test]
+fn who_lists_a_tree_finds_what_he_comes_to_listed() {
+    let rig = with_a_tree();
+    let dirs = dirs_in_order();
+    rig.names("").unwrap();
+    dirs[..3].iter().for_each(|dir| drop(rig.names(dir).unwrap()));
+    // Below the third one nothing is known yet; beside and above it six are.
+    rig.until("those beside and above are listed", |rig| rig.remote.requests("list") >= 4 + 6);
+    dirs[3..].iter().for_each(|dir| drop(rig.names(dir).unwrap()));
+    assert_eq!(rig.remote.requests("list"), 1 + dirs.len() as u64, "one request for each");
+    // And so it is once all of that is too old.
+    rig.age();
+    let before = rig.remote.requests("list");
+    rig.names("").unwrap();
+    dirs[..3].iter().for_each(|dir| drop(rig.names(dir).unwrap()));
+    rig.until("others are listed anew", |rig| rig.remote.requests("list") >= before + 4 + 6);
+    dirs[3..].iter().for_each(|dir| drop(rig.names(dir).unwrap()));
+    let asked = rig.remote.requests("list") - before;
+    assert_eq!(asked, 1 + dirs.len() as u64, "one request for each");
+}
+
+/// More files in each than one look holds.
+#[test]
+fn directories_of_many_files_are_looked_past() {
+    let rig = Rig::with(|memory, config| {
+        for (dir, n) in (0..40).flat_map(|dir| (0..100).map(move |n| (dir, n))) {
+            memory.write_file(&path(&format!("{dir:03}/{n:03}")), "a");
+        }
+        config.freshness = Duration::from_secs(3600);
+    });
+    rig.names("").unwrap();
+    for n in 0..8 {
+        rig.names(&format!("{n:03}")).unwrap();
+        // What was asked for ahead is here when he comes to it.
+        rig.pause(Duration::from_millis(200));
+    }
+    rig.until("more are listed", |rig| rig.remote.requests("list") >= 1 + 8 + 12);
+}
+
+/// As `grep -r` and `cp -r` go through it, by name, and as `rsync` does, files first.
+#[test]
+fn who_reads_a_tree_finds_the_files_of_the_next_directories_coming() {
+    for files_first in [false, true] {
+        let rig = with_a_tree();
+        rig.names("").unwrap();
+        let dirs = dirs_in_order();
+        let mut order = Vec::new();
+        read_tree("t", files_first, &mut order);
+        assert_eq!(order.len(), 6 * dirs.len());
+        dirs.iter().for_each(|dir| drop(rig.names(dir).unwrap()));
+        let ahead = |rig: &Rig, read: u64| rig.remote.requests("read") - read;
+        let mut most = 0;
+        for (count, file) in (1..).zip(&order) {
+            rig.read(file).unwrap();
+            rig.pause(Duration::from_millis(1));
+            most = most.max(ahead(&rig, count));
+        }
+        assert!(most > 3 * 6, "{most} at most came ahead, files first: {files_first}");
+        assert_eq!(ahead(&rig, order.len() as u64), 0, "each is asked for once");
+    }
+}
+
+fn read_tree(dir: &str, files_first: bool, order: &mut Vec<String>) {
+    let files = || (0..6).map(|n| format!("{dir}/f{n}"));
+    if files_first {
+        order.extend(files());
+    }
+    if dir.split('/').count() <= LEVELS {
+        (0..4).for_each(|n| read_tree(&format!("{dir}/d{n}"), files_first, order));
+    }
+    if !files_first {
+        order.extend(files());
+    }
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn with_two() -> (Rig, Vec<u8>, Vec<u8>) {
         memory.write_file(&path("fetched"), theirs.clone());
         memory.write_file(&path("edited"), pattern(2, 200_000));
     });
-    same(&rig.read("fetched").unwrap(), &theirs);
+    same(&rig.read_in("fetched"), &theirs);
     rig.edit("edited", 70_000, &[7; 230_000]).unwrap();
     let mut ours = pattern(2, 70_000);
     ours.extend([7; 230_000]);

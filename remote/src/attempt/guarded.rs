@@ -113,6 +113,10 @@ impl Remote for Guarded {
         self.ask("stat", path, || self.inner.stat(path)).await
     }
 
+    async fn stat_with_xattrs(&self, path: &RemotePath) -> Result<Metadata> {
+        self.ask("stat", path, || self.inner.stat_with_xattrs(path)).await
+    }
+
     async fn list(&self, dir: &RemotePath, after: Option<PageToken>) -> Result<Page> {
         self.ask("list", dir, || self.inner.list(dir, after.clone())).await
     }
@@ -129,6 +133,14 @@ impl Remote for Guarded {
         let may_repeat = |kind| request.repeat.allows(kind);
         let (stream, permit) = self.attempts.run_held(&request, &limit, may_repeat, open).await?;
         Ok(self.with_deadline(stream, permit, request.deadline, path))
+    }
+
+    async fn read_whole(&self, files: &[(RemotePath, Version)]) -> Vec<Result<Bytes>> {
+        let Some((first, _)) = files.first() else { return Vec::new() };
+        let asked = self.ask("read", first, || async { Ok(self.inner.read_whole(files).await) });
+        asked.await.unwrap_or_else(|error| {
+            files.iter().map(|(path, _)| Err(Error::new(error.kind, "read", path))).collect()
+        })
     }
 
     async fn replace(

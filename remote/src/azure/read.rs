@@ -17,6 +17,9 @@ use futures_util::stream::{self, StreamExt};
 use reqwest::Method;
 use std::ops::Range;
 use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Bytes of one request: two round trips for each are little beside them, and on a line of
 /// 1 Mbit/s one comes within a request's 30 seconds.
@@ -25,12 +28,15 @@ const PART_BYTES: u64 = 2 << 20;
 /// Reads of a part whose file changes all the time.
 const TRIES: usize = 4;
 
-/// What is left to read.
+/// Parts of one read under way: the bytes of the next one come while the service is asked about the
+/// one before.
+const PARTS: usize = 2;
+
+/// What is read.
 struct Reading {
     share: Arc<Share>,
     path: RemotePath,
     mark: ContentMark,
-    left: Range<u64>,
 }
 
 /// The bytes of `range` of the content that `version` names. The first part comes with the call.
@@ -41,38 +47,55 @@ pub(super) async fn read(
     version: &Version,
 ) -> Result<ByteStream> {
     let end = range.end.min(version.content.size);
-    let left = range.start.min(end)..end;
+    let start = range.start.min(end);
     let (share, path, mark) = (share.clone(), path.clone(), version.content);
-    let mut reading = Reading { share, path, mark, left };
-    if reading.left.is_empty() {
+    let reading = Arc::new(Reading { share, path, mark });
+    if start == end {
         let facts = reading.share.look("read", &reading.path).await?;
         reading.check(&facts)?;
         return Ok(stream::empty().boxed());
     }
-    let first = reading.next().await?;
-    let rest = stream::unfold(Some(reading), |reading| async {
-        let mut reading = reading.filter(|reading| !reading.left.is_empty())?;
-        Some(match reading.next().await {
-            Ok(bytes) => (Ok(bytes), Some(reading)),
-            Err(error) => (Err(error), None),
-        })
+    // The bytes of one part come after those of the one before.
+    let (_, mut turn) = oneshot::channel();
+    let parts = (start..end).step_by(PART_BYTES as usize).map(move |start| {
+        let (begun, part) = (reading.clone(), start..end.min(start + PART_BYTES));
+        let (done, next) = oneshot::channel();
+        let turn = std::mem::replace(&mut turn, next);
+        // A task: who stores one part does not hold up the next one in the middle.
+        let whole = AbortOnDropHandle::new(tokio::spawn(async move {
+            // It ends by being dropped.
+            let _ = turn.await;
+            begun.whole(part, done).await
+        }));
+        let reading = reading.clone();
+        async move { whole.await.unwrap_or_else(|error| Err(reading.broken(error))) }
     });
-    Ok(stream::iter([Ok(first)]).chain(rest).boxed())
+    let mut parts = stream::iter(parts).buffered(PARTS).boxed();
+    let first = match parts.next().await {
+        Some(first) => first?,
+        None => return Ok(parts),
+    };
+    Ok(stream::iter([Ok(first)]).chain(parts).boxed())
 }
 
 impl Reading {
-    async fn next(&mut self) -> Result<Bytes> {
-        let part = self.left.start..self.left.end.min(self.left.start + PART_BYTES);
+    /// One part, as it was before and after; says when its bytes have come.
+    async fn whole(&self, part: Range<u64>, done: oneshot::Sender<()>) -> Result<Bytes> {
+        let mut done = Some(done);
         for _ in 0..TRIES {
             let (bytes, before) = self.part(&part).await?;
+            drop(done.take());
             let after = self.now().await?;
             if before.etag == after.etag {
-                self.left.start = part.end;
                 return Ok(bytes);
             }
         }
         let error = Error::new(ErrorKind::Busy, "read", &self.path);
         Err(error.caused_by("the file changes all the time"))
+    }
+
+    fn broken(&self, error: JoinError) -> Error {
+        Error::new(ErrorKind::Io, "read", &self.path).caused_by(error)
     }
 
     /// One part, and what the file was when its bytes began to come.

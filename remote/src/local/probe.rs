@@ -7,7 +7,7 @@ use super::resolve::Place;
 use super::root::View;
 use super::swap;
 use crate::prng::Prng;
-use crate::{Limits, NameRule, Usage};
+use crate::{Limits, NameRule, Usage, XattrRule};
 use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat, unlinkat};
 
 /// The limits of the share. Where nothing can be made, a file system is taken to fold no case but
@@ -25,9 +25,10 @@ pub(super) fn limits(view: &View) -> Outcome<Limits> {
         case_sensitive,
         has_modes: true,
         has_symlinks: true,
-        has_xattrs: has_xattrs(view),
+        xattrs: if has_xattrs(view) { XattrRule::Any } else { XattrRule::None },
         exchange,
         quick_stat: true,
+        whole_files: 1,
         read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
     })
 }

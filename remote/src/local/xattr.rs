@@ -10,6 +10,9 @@ use rustix::io::{self, Errno};
 /// Tries at a list or value that grows while it is read.
 const TRIES_MAX: usize = 8;
 
+/// With less than this left, a disk is full.
+const FULL_BYTES: u64 = 16 << 20;
+
 /// What outside of us is called `user.NAME`; on a Mac there are no namespaces.
 const PREFIX: &[u8] = b"user.";
 
@@ -38,13 +41,18 @@ fn is_hidden(errno: Errno) -> bool {
     is_unsupported(errno) || errno == Errno::ACCESS || errno == Errno::PERM
 }
 
-/// Makes the `user.` attributes exactly these.
+/// Makes the `user.` attributes exactly these, but for what a file cannot have there.
 pub(super) fn write_user(node: &Node, wanted: &Xattrs) -> Outcome<()> {
     if wanted.iter().any(|(name, _)| !name.starts_with(PREFIX) || name.len() == PREFIX.len()) {
         return Err(ErrorKind::NameInvalid.into());
     }
     let held = match names(node) {
-        Err(errno) if is_unsupported(errno) && wanted.is_empty() => return Ok(()),
+        Err(errno) if is_unsupported(errno) => {
+            if !wanted.is_empty() {
+                tracing::warn!("extended attributes are refused: there can be none");
+            }
+            return Ok(());
+        }
         names => names?,
     };
     for name in held.iter().filter(|name| name.starts_with(PREFIX)) {
@@ -54,10 +62,28 @@ pub(super) fn write_user(node: &Node, wanted: &Xattrs) -> Outcome<()> {
     }
     for (name, new) in wanted {
         if !held.contains(name) || value(node, name)?.as_ref() != Some(new) {
-            set(node, name, new)?;
+            match set(node, name, new) {
+                Err(errno) if is_refused(node, errno) => {
+                    let name = String::from_utf8_lossy(name);
+                    tracing::warn!(%errno, %name, "an extended attribute is refused");
+                }
+                set => set?,
+            }
         }
     }
     Ok(())
+}
+
+/// Whether it would be refused again: some file systems (ext4) say "no space" of what one file may have.
+fn is_refused(node: &Node, errno: Errno) -> bool {
+    let has_room = || {
+        let found = node.reach(|way| match way {
+            Way::Fd(fd) => fs::fstatvfs(fd),
+            Way::Path(path) => fs::statvfs(path),
+        });
+        found.is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) >= FULL_BYTES)
+    };
+    is_unsupported(errno) || errno == Errno::TOOBIG || errno == Errno::NOSPC && has_room()
 }
 
 /// X6: copies the attributes of a replaced file. The user's must all arrive; of the others what

@@ -309,7 +309,7 @@ impl Tree {
             Body::Dir(_) => (Kind::Dir, None),
             Body::Symlink(target) => (Kind::Symlink, Some(target.clone())),
         };
-        let has_xattrs = with_xattrs && self.limits.has_xattrs && kind != Kind::Symlink;
+        let has_xattrs = with_xattrs && self.limits.has_xattrs() && kind != Kind::Symlink;
         Metadata {
             kind,
             size: version.content.size,

@@ -1,5 +1,6 @@
 //! Changes of names and attributes: rename, remove, set attributes, new directories and symlinks.
 
+use super::extended::{self, Wanted};
 use super::facts::{self, Facts, SETTABLE};
 use super::fail::{Fail, Outcome};
 use super::look::Seen;
@@ -162,10 +163,12 @@ pub(super) async fn set_attrs(
     version: &Version,
     attrs: &Attrs,
 ) -> Outcome<Metadata> {
-    if attrs.xattrs.as_ref().is_some_and(|xattrs| !xattrs.is_empty()) {
+    let link = session.link().await?;
+    let xattrs =
+        Wanted::of(attrs).filter(|wanted| session.has_xattrs() || !wanted.xattrs.is_empty());
+    if xattrs.is_some() && !session.has_xattrs() {
         return Err(ErrorKind::Unsupported.into());
     }
-    let link = session.link().await?;
     let wanted = access::READ_ATTRIBUTES | access::WRITE_ATTRIBUTES;
     let (handle, held) = match link.open(&session.wire(path)?, Open::existing(wanted)).await {
         Err(fail) if fail.kind == ErrorKind::NotFound => {
@@ -177,12 +180,17 @@ pub(super) async fn set_attrs(
     if !held.version().same_object(version) {
         return Err(ErrorKind::VersionChanged.into());
     }
+    // Times come last: the other changes may move them.
+    let kept = match xattrs {
+        Some(wanted) => Some(extended::put(&link, &session.wire(path)?, held.id, wanted).await?),
+        None => None,
+    };
     let basic = basic(attrs, &held);
     let set = wire::set_basic(handle.id, basic);
     handle.finish(vec![set]).await?.done(0)?;
     let seen = session.look_at(&link, path).await?;
     match seen.facts.version().same_object(version) {
-        true => Ok(session.metadata(&link, &seen)),
+        true => Ok(session.metadata_of(&link, &seen, kept)),
         false => Err(ErrorKind::VersionChanged.into()),
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Facts {
     pub(super) atime: i64,
     pub(super) mtime: i64,
     pub(super) ctime: i64,
+    /// How much its extended attributes take.
+    extended_bytes: u32,
     /// Leads elsewhere on the server.
     is_way: bool,
 }
@@ -71,7 +73,7 @@ impl Facts {
     /// Reads a `FileAllInformation`; its end, the name, may be cut off.
     pub(super) fn parse(bytes: &[u8]) -> Outcome<Facts> {
         let short = || Fail::saying(ErrorKind::Protocol, "an answer about a file is cut short");
-        let bytes: &[u8; 72] = bytes.first_chunk().ok_or_else(short)?;
+        let bytes: &[u8; 76] = bytes.first_chunk().ok_or_else(short)?;
         let number = |at: usize| {
             let mut number = [0; 8];
             number.copy_from_slice(&bytes[at..at + 8]);
@@ -87,6 +89,7 @@ impl Facts {
             atime: number(8) as i64,
             mtime: number(16) as i64,
             ctime: number(24) as i64,
+            extended_bytes: u32::from_le_bytes([bytes[72], bytes[73], bytes[74], bytes[75]]),
             is_way: false,
         })
     }
@@ -103,6 +106,8 @@ impl Facts {
             atime: entry.last_access_time.0 as i64,
             mtime: entry.last_write_time.0 as i64,
             ctime: entry.change_time.0 as i64,
+            // Of a reparse point its tag stands there, never 0: they are asked for.
+            extended_bytes: entry.ea_size,
             is_way: is_reparse && matches!(entry.ea_size, SYMLINK_TAG | MOUNT_POINT_TAG),
         }
     }
@@ -162,6 +167,11 @@ impl Facts {
         };
         let object = (u128::from(self.ctime as u64) << 64) | u128::from(self.attributes & SETTABLE);
         Version { object, content }
+    }
+
+    /// Whether it has extended attributes.
+    pub(super) fn has_xattrs(&self) -> bool {
+        self.extended_bytes > 0
     }
 
     /// Whether it is the entry `version` names: of a directory the object, else the content.
@@ -278,6 +288,6 @@ mod tests {
 
     #[test]
     fn a_short_answer_is_none() {
-        assert_eq!(Facts::parse(&[0; 71]).unwrap_err().kind, ErrorKind::Protocol);
+        assert_eq!(Facts::parse(&[0; 75]).unwrap_err().kind, ErrorKind::Protocol);
     }
 }

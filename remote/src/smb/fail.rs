@@ -116,6 +116,8 @@ impl From<smb2::Error> for Fail {
             return Fail::from(status);
         }
         let kind = match error.kind() {
+            // Nothing was sent: the server lets us have fewer requests under way.
+            _ if matches!(error, smb2::Error::CreditStarvation { .. }) => ErrorKind::Busy,
             Theirs::AuthRequired | Theirs::GuestSessionRefused => ErrorKind::Unauthenticated,
             Theirs::ConnectionLost | Theirs::SessionExpired | Theirs::Io => ErrorKind::Unreachable,
             Theirs::TimedOut | Theirs::Cancelled => ErrorKind::Timeout,

@@ -70,7 +70,7 @@ impl SmbRemote {
     pub fn late(root: PathBuf, known: Option<ShareIdentity>, read_only: bool) -> LocalRemote {
         let threads = Arc::new(Semaphore::new(THREADS_MAX));
         let folder = Box::new(Folder { root, threads });
-        SmbRemote::of(Session::new(Self::scope(known, read_only), folder), PAGE_ENTRIES)
+        SmbRemote::of(Session::new(Self::scope(known, read_only), folder), PAGE_ENTRIES, 1)
     }
 
     fn scope(known: Option<ShareIdentity>, read_only: bool) -> Scope {

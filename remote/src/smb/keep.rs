@@ -5,6 +5,7 @@
 //! the replacement, which is tried again. What others write to a stream after it was copied is found
 //! when the file is compared, where the server takes it for a write to the file, as Samba does.
 
+use super::extended;
 use super::fail::Outcome;
 use super::look::there;
 use super::session::{Link, Session};
@@ -21,7 +22,6 @@ use std::sync::Arc;
 const SECURITY: u32 = 0x7;
 const ACCESS_LIST: u32 = 0x4;
 
-const EXTENDED_ATTRIBUTES: u8 = 15;
 const STREAMS: u8 = 22;
 
 /// Of one answer: what one credit pays for.
@@ -63,7 +63,7 @@ pub(super) async fn carry_over(
     }
     if let Some(extended) = kept.extended.filter(|extended| !extended.is_empty()) {
         let open = Open::existing(access::WRITE_EXTENDED);
-        let set = wire::set(CHAINED, EXTENDED_ATTRIBUTES, extended.into());
+        let set = wire::set(CHAINED, extended::CLASS, extended.into());
         if !is_kept(set_by(link, &new, open, set).await)? {
             tracing::warn!(%path, "extended attributes of what is replaced are not kept");
         }
@@ -79,8 +79,8 @@ pub(super) async fn carry_over(
 fn is_kept(set: Outcome<()>) -> Outcome<bool> {
     match set {
         Ok(()) => Ok(true),
-        Err(fail) if fail.is_unknown() || fail.kind.is_transient() => Err(fail),
-        Err(_) => Ok(false),
+        Err(fail) if extended::is_refusal(&fail) => Ok(false),
+        Err(fail) => Err(fail),
     }
 }
 
@@ -92,7 +92,7 @@ async fn look(link: &Arc<Link>, wire: &str) -> Outcome<Option<Kept>> {
         let ops = vec![
             Open::existing(wanted).op(wire),
             about(STREAMS),
-            about(EXTENDED_ATTRIBUTES),
+            about(extended::CLASS),
             wire::query_of(CHAINED, InfoType::Security, 0, SECURITY, ANSWER_BYTES),
             wire::close(CHAINED),
         ];

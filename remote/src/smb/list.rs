@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     fn entry(name: &[u8], id: u64) -> Found {
-        let mut bytes = [0; 72];
+        let mut bytes = [0; 76];
         bytes[64] = id as u8;
         let facts = Facts::parse(&bytes).unwrap();
         let wire = String::from_utf8_lossy(name).into_owned();

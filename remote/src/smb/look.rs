@@ -13,11 +13,12 @@ use super::place;
 use super::session::{Link, Session};
 use super::wire::{self, CHAINED, Open, access, options};
 use crate::prng::Prng;
-use crate::{ErrorKind, Metadata, RemotePath, ShareIdentity, Usage};
+use crate::{ErrorKind, Kind, Metadata, RemotePath, ShareIdentity, Usage, Xattrs};
 use smb2::msg::query_info::InfoType;
 use smb2::pack::ReadCursor;
 use smb2::types::status::NtStatus;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Looks at a name whose file comes and goes.
@@ -90,7 +91,22 @@ impl Session {
 
     /// What the share says of an entry.
     pub(super) fn metadata(&self, link: &Link, seen: &Seen) -> Metadata {
-        seen.facts.metadata(seen.target.clone(), &self.scope.defaults, link.now())
+        let mut said = seen.facts.metadata(seen.target.clone(), &self.scope.defaults, link.now());
+        let is_counted = self.has_xattrs() && self.counts_xattrs.load(Ordering::Relaxed);
+        let has_none = is_counted && !seen.facts.has_xattrs();
+        let may_have = matches!(said.kind, Kind::File | Kind::Dir);
+        said.xattrs = (has_none && may_have).then(Xattrs::new);
+        said
+    }
+
+    /// The same of what was given these extended attributes, where it was.
+    pub(super) fn metadata_of(&self, link: &Link, seen: &Seen, given: Option<Xattrs>) -> Metadata {
+        let said = self.metadata(link, seen);
+        if said.xattrs.is_some() && given.as_ref().is_some_and(|given| !given.is_empty()) {
+            // ksmbd says of every file that it has none.
+            self.counts_xattrs.store(false, Ordering::Relaxed);
+        }
+        Metadata { xattrs: given.or(said.xattrs), ..said }
     }
 
     /// Verifies that the root is still the one that was opened.
@@ -125,10 +141,19 @@ impl Session {
 
     /// Whether nothing is at `path` or aside, as far as one look tells: enough to begin with.
     pub(super) async fn seems_free(&self, link: &Arc<Link>, path: &RemotePath) -> Outcome<bool> {
+        let (here, aside) =
+            tokio::join!(look_plain_at(self, link, path), self.has_none_aside(link, path));
+        Ok(there(here)?.is_err() && aside?)
+    }
+
+    /// The same of aside alone.
+    pub(super) async fn has_none_aside(
+        &self,
+        link: &Arc<Link>,
+        path: &RemotePath,
+    ) -> Outcome<bool> {
         let aside = name::aside(path).ok_or(ErrorKind::IsADirectory)?;
-        let looks =
-            tokio::join!(look_plain_at(self, link, path), look_plain_at(self, link, &aside));
-        Ok(there(looks.0)?.is_err() && there(looks.1)?.is_err())
+        Ok(there(look_plain_at(self, link, &aside).await)?.is_err())
     }
 
     /// The same of nothing but this name.

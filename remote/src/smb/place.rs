@@ -28,7 +28,7 @@ use super::session::{Link, Session};
 use super::wire::{self, Basic, CHAINED, Handle, Open, access, options, share};
 use super::{mfsymlink, name};
 use crate::prng::Prng;
-use crate::{ErrorKind, Expect, Metadata, RemotePath, Version};
+use crate::{ErrorKind, Expect, Metadata, RemotePath, Version, Xattrs};
 use smb2::msg::create::CreateDisposition;
 use smb2::types::status::NtStatus;
 use std::sync::Arc;
@@ -77,6 +77,8 @@ pub(super) struct Ours {
     pub(super) facts: Facts,
     /// What it has in its place: a server hides it, and notes that, while its name has a dot.
     pub(super) attributes: u32,
+    /// What it was given.
+    pub(super) xattrs: Option<Xattrs>,
 }
 
 /// What takes the free name.
@@ -152,7 +154,7 @@ impl Ours {
             true => self.session.look_at(link, &self.path).await?,
             false => Seen { facts, target: None },
         };
-        Ok(self.session.metadata(link, &seen))
+        Ok(self.session.metadata_of(link, &seen, self.xattrs.clone()))
     }
 
     /// Asks whether a put was made whose answer was lost; `None`: it was not.

@@ -7,7 +7,7 @@ use super::wire::Carrier;
 use super::{Defaults, SmbConfig, Spoken, copy};
 use crate::{ErrorKind, RemotePath, ShareIdentity, Timestamp};
 use async_trait::async_trait;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
@@ -98,6 +98,11 @@ pub(super) struct Session {
     spoken: Mutex<Option<Spoken>>,
     is_narrow: AtomicBool,
     is_read_only: AtomicBool,
+    has_xattrs: AtomicBool,
+    /// The server says how much a file has of them.
+    pub(super) counts_xattrs: AtomicBool,
+    /// How often in a row a packet that reads several files was of no use.
+    pub(super) read_apart: AtomicU32,
     /// How much the server copies by itself at a time; `None`: nothing.
     pub(super) copies: Mutex<Option<copy::Bounds>>,
 }
@@ -116,6 +121,9 @@ impl Session {
             spoken: Mutex::default(),
             is_narrow: AtomicBool::new(false),
             is_read_only,
+            has_xattrs: AtomicBool::new(true),
+            counts_xattrs: AtomicBool::new(true),
+            read_apart: AtomicU32::new(0),
             copies,
         }
     }
@@ -155,6 +163,9 @@ impl Session {
             tokio::join!(super::look::identity(&link, &self.scope.dir), self.counts_bytes(&link));
         self.check(&found?)?;
         self.is_narrow.store(is_narrow?, Ordering::Relaxed);
+        // Asked by a change, of none: of our share alone.
+        let has_xattrs = self.keeps_xattrs(&link).await?;
+        self.has_xattrs.store(has_xattrs, Ordering::Relaxed);
         self.is_read_only.store(link.is_read_only, Ordering::Relaxed);
         Ok(link)
     }
@@ -173,6 +184,11 @@ impl Session {
     /// See `counts_bytes`; as the last connection found it.
     pub(super) fn is_narrow(&self) -> bool {
         self.is_narrow.load(Ordering::Relaxed)
+    }
+
+    /// The share keeps extended attributes; as the last connection found it, before one that it does.
+    pub(super) fn has_xattrs(&self) -> bool {
+        self.has_xattrs.load(Ordering::Relaxed)
     }
 
     /// Nothing can be changed there; as the last connection found it.

@@ -319,6 +319,24 @@ impl Drop for Handle {
     }
 }
 
+/// What a request does with open files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Open,
+    Close,
+    Neither,
+}
+
+impl Does {
+    fn of(op: &Op) -> Does {
+        match op {
+            Op::Create { .. } => Does::Open,
+            Op::Close(_) => Does::Close,
+            _ => Does::Neither,
+        }
+    }
+}
+
 impl Link {
     /// Makes requests in one packet, in this order. An answer that says no is no error here, only
     /// in its place.
@@ -334,7 +352,7 @@ impl Link {
 
     /// The same by the caller's own hand, who is never dropped: what he asks first goes first.
     pub(super) async fn send(self: Arc<Self>, ops: Vec<Op>) -> Outcome<Answers> {
-        let closes: Vec<bool> = ops.iter().map(|op| matches!(op, Op::Close(_))).collect();
+        let does: Vec<Does> = ops.iter().map(Does::of).collect();
         let came = match self.carrier.carry(ops).await {
             Ok(came) => came,
             Err(fail) => {
@@ -343,13 +361,21 @@ impl Link {
             }
         };
         came.iter().filter_map(|answer| answer.as_ref().err()).for_each(|fail| self.note(fail));
-        let is_closed = closes.iter().zip(&came).any(|(closes, answer)| *closes && answer.is_ok());
-        let handle = match came.first() {
-            Some(Ok(Answer::Opened(id))) if !is_closed => {
-                Some(Handle { link: self.clone(), id: *id, is_closed })
+        let mut open: Vec<Handle> = Vec::new();
+        for (does, answer) in does.iter().zip(&came) {
+            match (does, answer) {
+                (Does::Open, Ok(Answer::Opened(id))) => {
+                    open.push(Handle { link: self.clone(), id: *id, is_closed: false });
+                }
+                // What the chain opened last.
+                (Does::Close, Ok(_)) => {
+                    open.pop().into_iter().for_each(|mut handle| handle.is_closed = true);
+                }
+                _ => {}
             }
-            _ => None,
-        };
+        }
+        // Of a chain that opens several, none is anybody's: they are closed.
+        let handle = if open.len() == 1 { open.pop() } else { None };
         Ok(Answers { handle, came: came.into_iter().map(Some).collect() })
     }
 

@@ -5,6 +5,7 @@
 //! it is put in place by a task that nobody can stop in the middle.
 
 use super::copy::{self, Old};
+use super::extended::{self, Wanted};
 use super::facts::{self, Facts};
 use super::fail::{Fail, Outcome};
 use super::keep;
@@ -108,8 +109,11 @@ impl Upload {
         let (session, path, temp) = (session.clone(), path.clone(), dir.join(temp));
         let mut upload = Upload { session, path, temp, handle: None, written: None };
         let (session, path) = (upload.session.clone(), upload.path.clone());
-        let (placed, made) =
-            tokio::join!(may_be_placed(&session, &link, &path, expect), upload.make(&link, first));
+        let is_small = first.is_some();
+        let (placed, made) = tokio::join!(
+            may_be_placed(&session, &link, &path, expect, is_small),
+            upload.make(&link, first)
+        );
         if let Err(fail) = placed.and(made) {
             upload.abandon().await;
             return Err(fail);
@@ -292,7 +296,17 @@ impl Upload {
         let old = old.map(|old| old.facts);
         if old.is_some() {
             keep::carry_over(&self.session, &link, &self.path, &self.temp, handle).await?;
-            // Durable is what was taken over too.
+        }
+        let wanted = Wanted::of(attrs).filter(|_| self.session.has_xattrs());
+        let xattrs = match wanted.filter(|wanted| old.is_some() || !wanted.xattrs.is_empty()) {
+            Some(wanted) => {
+                let wire = self.session.wire(&self.temp)?;
+                Some(extended::put(&link, &wire, written.id, wanted).await?)
+            }
+            None => None,
+        };
+        if old.is_some() || xattrs.is_some() {
+            // Durable is what was taken over or given, too.
             handle.ask(vec![wire::flush(handle.id)]).await?.done(0)?;
         }
         let name = self.path.split().map_or(&b""[..], |(_, name)| name);
@@ -323,7 +337,7 @@ impl Upload {
         };
         let (session, path) = (self.session.clone(), self.path.clone());
         let attributes = basic.attributes;
-        Ok(Ours { session, path, temp: self.temp.clone(), facts, attributes })
+        Ok(Ours { session, path, temp: self.temp.clone(), facts, attributes, xattrs })
     }
 }
 
@@ -364,14 +378,21 @@ fn miscounted() -> Stop {
     Stop::Fail(Fail::saying(ErrorKind::Source, "the source gave another number of bytes"))
 }
 
-/// Whether what is at the place is what is expected, as it is before anything is sent.
+/// Whether what is at the place is what is expected, as it is before anything is sent. A small file is
+/// sent anyhow: whether its name is free, its last step tells. (Samba looks through the whole
+/// directory for each name that is not there.)
 async fn may_be_placed(
     session: &Session,
     link: &Arc<Link>,
     path: &RemotePath,
     expect: Expect,
+    is_small: bool,
 ) -> Outcome<()> {
-    let is_new = expect == Expect::Absent && session.seems_free(link, path).await?;
+    let is_new = match expect {
+        Expect::Absent if is_small => session.has_none_aside(link, path).await?,
+        Expect::Absent => session.seems_free(link, path).await?,
+        Expect::Any | Expect::Version(_) => false,
+    };
     let first = if is_new { None } else { seen(session, link, path).await? };
     check(first.as_ref(), expect)
 }

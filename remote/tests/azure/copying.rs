@@ -64,12 +64,10 @@ async fn only_what_changed_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_while_parts_are_copied_stays() {
     let (server, share, base) = start().await;
-    let gap = Rule::new(Fault::Delay(std::time::Duration::from_millis(300)));
-    let delay = server.fault(gap.on(Operation::PutRangeFromUrl).times(1));
-    let task = tokio::spawn(async move { patch(&share, base).await.1 });
-    server.befallen(delay).await;
-    server.emulator.write(SHARE, "d.e/f g", &vec![3; SIZE]);
-    assert_eq!(failed(task.await.unwrap()).kind, ErrorKind::VersionChanged);
+    server.emulator.before(Operation::PutRangeFromUrl, "", |owner| {
+        owner.write(SHARE, "d.e/f g", &vec![3; SIZE]);
+    });
+    assert_eq!(failed(patch(&share, base).await.1).kind, ErrorKind::VersionChanged);
     assert!(server.read("d.e/f g").unwrap() == vec![3; SIZE]);
     server.assert_clean().await;
 }
@@ -79,16 +77,10 @@ async fn an_edit_while_parts_are_copied_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn new_attributes_while_parts_are_copied_make_it_begin_again() {
     let (server, share, base) = start().await;
-    let gap = Rule::new(Fault::Delay(std::time::Duration::from_millis(300)));
-    let delay = server.fault(gap.on(Operation::PutRangeFromUrl).times(1));
-    let task = {
-        let share = share.clone();
-        tokio::spawn(async move { patch(&share, base).await.1 })
-    };
-    server.befallen(delay).await;
-    let attrs = Attrs { mode: Some(0o600), ..Attrs::default() };
-    share.set_attrs(&path("d.e/f g"), &base, &attrs).await.unwrap();
-    let error = failed(task.await.unwrap());
+    server.emulator.before(Operation::PutRangeFromUrl, "", |owner| {
+        owner.set_attributes(SHARE, "d.e/f g", "Hidden");
+    });
+    let error = failed(patch(&share, base).await.1);
     assert_eq!(error.kind, ErrorKind::Busy, "{error}");
     assert!(error.kind.is_transient());
     assert!(server.read("d.e/f g").unwrap() == before());

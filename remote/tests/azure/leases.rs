@@ -1,13 +1,38 @@
 //! Exclusion: races of sites and outsiders, and leases that outlive whoever took them (X3).
 
-use crate::harness::{SHARE, Server, failed, replace, temp};
+use crate::harness::{LONG, SHARE, Server, failed, replace, temp};
 use crate::suite::{Share, path, pattern, put, version};
-use azure_files_emulator::{Fault, LeaseState, Operation, Rule, Sharing};
+use azure_files_emulator::{LeaseState, Operation, Rule, Sharing};
 use covefs_remote::{Attrs, ErrorKind, Expect};
-use std::time::Duration;
+use std::sync::mpsc;
+use tokio::sync::oneshot;
 
-/// Long enough for an edit in between, short enough to be waited for.
-const GAP: Duration = Duration::from_millis(300);
+/// A rename that has come to the server and stands still there.
+struct HeldRename {
+    has_come: oneshot::Receiver<()>,
+    /// Dropped, it goes on.
+    gate: mpsc::Sender<()>,
+}
+
+impl HeldRename {
+    /// The next one that makes a new `f`.
+    fn of_f(server: &Server) -> HeldRename {
+        let (come, has_come) = oneshot::channel();
+        let (gate, opened) = mpsc::channel();
+        server.emulator.before(Operation::RenameFile, "docs/f", move |_| {
+            let _ = come.send(());
+            // What others ask meanwhile is answered.
+            let _ = tokio::task::block_in_place(|| opened.recv());
+        });
+        HeldRename { has_come, gate }
+    }
+
+    /// Waits until it has come.
+    async fn come(self) -> mpsc::Sender<()> {
+        tokio::time::timeout(LONG, self.has_come).await.expect("it comes in time").unwrap();
+        self.gate
+    }
+}
 
 /// An outsider's edit after the first look and before the lease: it is seen, and stays.
 #[tokio::test(flavor = "multi_thread")]
@@ -17,31 +42,18 @@ async fn an_edit_between_look_and_lease_is_not_lost() {
         let share = server.share();
         let base = put(&share, "f", b"seen").await.version;
         let other = put(&share, "other", b"o").await.version;
-        let acquire = match what {
-            // Its own lease is taken first.
-            "rename over" => Rule::new(Fault::Delay(GAP)).on(Operation::LeaseFile).path("docs/f"),
-            _ => Rule::new(Fault::Delay(GAP)).on(Operation::LeaseFile),
+        // A rename's own lease is taken first.
+        let leased = if what == "rename over" { "docs/f" } else { "" };
+        server.emulator.before(Operation::LeaseFile, leased, |owner| {
+            owner.write(SHARE, "f", b"theirs");
+        });
+        let (f, expect) = (path("f"), Expect::Version(base));
+        let change = match what {
+            "replace" => replace(&share, "f", b"ours", expect, &temp(1, 1)).await.map(drop),
+            "remove" => share.remove(&f, expect).await,
+            _ => share.rename(&path("other"), &other, &f, expect).await.map(drop),
         };
-        let delay = server.fault(acquire.times(1));
-        let change = {
-            let share = share.clone();
-            tokio::spawn(async move {
-                match what {
-                    "replace" => {
-                        let expect = Expect::Version(base);
-                        replace(&share, "f", b"ours", expect, &temp(1, 1)).await.map(drop)
-                    }
-                    "remove" => share.remove(&path("f"), Expect::Version(base)).await,
-                    _ => {
-                        let expect = Expect::Version(base);
-                        share.rename(&path("other"), &other, &path("f"), expect).await.map(drop)
-                    }
-                }
-            })
-        };
-        server.befallen(delay).await;
-        server.emulator.write(SHARE, "f", b"theirs");
-        let error = failed(change.await.unwrap());
+        let error = failed(change);
         assert_eq!(error.kind, ErrorKind::VersionChanged, "{what}: {error}");
         assert_eq!(server.read("f").unwrap(), b"theirs", "{what}");
         assert_eq!(server.read("other").unwrap(), b"o", "{what}");
@@ -89,16 +101,14 @@ async fn nobody_writes_between_compare_and_rename() {
     let server = Server::start();
     let ours = server.share();
     let base = put(&ours, "f", b"seen").await.version;
-    // Longer than others try.
-    let delay = Rule::new(Fault::Delay(8 * GAP)).on(Operation::RenameFile).times(1);
-    let delay = server.fault(delay);
+    let rename = HeldRename::of_f(&server);
     let change = {
         let share = ours.clone();
         tokio::spawn(async move {
             replace(&share, "f", b"ours", Expect::Version(base), &temp(1, 1)).await
         })
     };
-    server.befallen(delay).await;
+    let gate = rename.come().await;
     let theirs = [server.share(), server.share(), server.share()];
     let closed = Attrs { mode: Some(0), ..Attrs::default() };
     let (at, to) = (path("f"), path("g"));
@@ -112,6 +122,7 @@ async fn nobody_writes_between_compare_and_rename() {
         assert_eq!(error.kind, ErrorKind::Locked, "{error}");
         assert!(error.to_string().contains("another client holds a lease"), "{error}");
     }
+    drop(gate);
     let now = change.await.unwrap().unwrap().version;
     assert_eq!(version(&theirs[0], "f").await, now);
     assert_eq!(server.read("f").unwrap(), b"ours");
@@ -124,7 +135,8 @@ fn id(site: u64) -> String {
 
 /// Leaves the lease of `f` with a site that was killed while it replaced it.
 fn kill_in_the_middle(server: &Server, site: u64) {
-    let rule = server.fault(Rule::busy(None).on(Operation::RenameFile));
+    // Its only try: it sleeps until it is killed.
+    let rule = server.fault(Rule::busy(Some(60)).on(Operation::RenameFile));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let share = server.share();
     share.introduce(&id(site));
@@ -204,7 +216,8 @@ async fn a_change_that_is_dropped_lets_go() {
     let server = Server::start();
     let share = server.share();
     let base = put(&share, "f", b"old").await.version;
-    let storm = server.fault(Rule::busy(None).on(Operation::RenameFile));
+    // Its only try: it sleeps until it is dropped.
+    let storm = server.fault(Rule::busy(Some(60)).on(Operation::RenameFile));
     let change = {
         let share = share.clone();
         tokio::spawn(async move {
@@ -254,13 +267,15 @@ async fn a_lease_of_another_client_is_broken_on_request() {
     assert_eq!(failed(share.unlock(&path("gone")).await).kind, ErrorKind::NotFound);
     share.create_dir(&path("d"), &Attrs::default()).await.unwrap();
     assert_eq!(failed(share.unlock(&path("d")).await).kind, ErrorKind::IsADirectory);
-    let slow = server.fault(Rule::new(Fault::Delay(GAP)).on(Operation::RenameFile).times(1));
+    let rename = HeldRename::of_f(&server);
     let base = version(&share, "f").await;
     let ours = share.clone();
     let change = tokio::spawn(async move {
         replace(&ours, "f", b"newer", Expect::Version(base), &temp(1, 2)).await
     });
-    server.befallen(slow).await;
+    let gate = rename.come().await;
+    // Ours goes on once `unlock` has found a lease.
+    server.emulator.after(Operation::HeadFile, "docs/f", move |_| drop(gate));
     assert!(!share.unlock(&path("f")).await.unwrap(), "what we hold is not another's");
     change.await.unwrap().unwrap();
     assert_eq!(server.read("f").unwrap(), b"newer");

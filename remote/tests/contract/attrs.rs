@@ -1,7 +1,7 @@
 //! set_attrs, create_dir, symlink.
 
 use super::*;
-use covefs_remote::{Kind, Timestamp};
+use covefs_remote::{Kind, Timestamp, XattrRule};
 
 pub async fn only_what_is_named_is_set(share: Share) {
     for name in ["f", "d"] {
@@ -35,27 +35,37 @@ pub async fn another_object_is_not_touched(share: Share) {
     assert_eq!(kind(gone), ErrorKind::NotFound);
 }
 
-pub async fn xattrs_are_set_as_a_whole(share: Share) {
-    if !share.limits().has_xattrs {
+pub async fn xattrs_are_set_and_removed(share: Share) {
+    // What it can hold, a server says when it is asked for anything.
+    put(&share, "f", b"x").await;
+    if !share.limits().has_xattrs() {
         return skip("has no xattrs");
     }
-    put(&share, "f", b"x").await;
     mkdir(&share, "d").await;
+    let is_windows = share.limits().xattrs == XattrRule::Windows;
+    let empty = if is_windows { &b"0"[..] } else { b"" };
     for name in ["f", "d"] {
         let version = version(&share, name).await;
         for values in [
-            vec![("user.a", &b"1"[..]), ("user.b", b""), ("user.c", &[0, 255, 10])],
+            vec![("user.a", &b"1"[..]), ("user.b", empty), ("user.c", &[0, 255, 10])],
             vec![("user.a", &b"2"[..]), ("user.d", &[b'x'; 2000])],
             vec![],
         ] {
-            let xattrs: Vec<_> = values
-                .iter()
-                .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
-                .collect();
-            let attrs = Attrs { xattrs: Some(xattrs.clone()), ..Attrs::default() };
+            let wanted = xattrs(&values);
+            let mut sent = wanted.clone();
+            if is_windows {
+                // Only what is named goes.
+                let there = share.stat_with_xattrs(&path(name)).await.unwrap().xattrs.unwrap();
+                let gone =
+                    there.iter().filter(|(old, _)| !wanted.iter().any(|(new, _)| new == old));
+                sent.extend(gone.map(|(name, _)| (name.clone(), Vec::new())));
+            }
+            let attrs = Attrs { xattrs: Some(sent), ..Attrs::default() };
             let set = share.set_attrs(&path(name), &version, &attrs).await.unwrap();
-            assert_eq!(set.xattrs.as_ref(), Some(&xattrs));
-            assert_eq!(share.stat(&path(name)).await.unwrap().xattrs, Some(xattrs));
+            assert_eq!(set.xattrs.as_ref(), Some(&wanted));
+            let found = share.stat_with_xattrs(&path(name)).await.unwrap();
+            assert_eq!(found.xattrs, Some(wanted));
+            assert!(found.version.same_content(&version));
         }
     }
 }

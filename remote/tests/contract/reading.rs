@@ -46,6 +46,35 @@ pub async fn attributes_do_not_make_another_content(share: Share) {
     assert_eq!(read_range(&share, "f", 0..3, &version).await.unwrap(), b"one");
 }
 
+/// Each answer is what `read` says of that file, whatever the others are.
+pub async fn small_files_are_read_several_at_once(share: Share) {
+    let mut files = Vec::new();
+    for number in 0..12 {
+        let name = format!("f{number}");
+        let version = put(&share, &name, &pattern(1000 * number, number as u64)).await.version;
+        files.push((path(&name), version));
+    }
+    let all = share.read_whole(&files).await;
+    assert_eq!(all.len(), files.len());
+    for (number, bytes) in all.into_iter().enumerate() {
+        assert!(bytes.unwrap() == pattern(1000 * number, number as u64), "{number}");
+    }
+    // Gone, changed and of another kind, in the middle of the others.
+    share.remove(&path("f2"), Expect::Any).await.unwrap();
+    put(&share, "f5", b"another").await;
+    share.remove(&path("f8"), Expect::Any).await.unwrap();
+    mkdir(&share, "f8").await;
+    for (number, read) in share.read_whole(&files).await.into_iter().enumerate() {
+        match number {
+            2 => assert_eq!(kind(read), ErrorKind::NotFound),
+            5 => assert_eq!(kind(read), ErrorKind::VersionChanged),
+            8 => assert_eq!(kind(read), ErrorKind::IsADirectory),
+            _ => assert!(read.unwrap() == pattern(1000 * number, number as u64), "{number}"),
+        }
+    }
+    assert!(share.read_whole(&[]).await.is_empty());
+}
+
 pub async fn a_directory_is_not_read(share: Share) {
     let dir = mkdir(&share, "d").await.version;
     assert_eq!(kind(share.read(&path("d"), 0..1, &dir).await), ErrorKind::IsADirectory);

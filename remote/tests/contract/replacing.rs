@@ -1,7 +1,7 @@
 //! replace: expectations, rounds, holes, what is carried over.
 
 use super::*;
-use covefs_remote::Timestamp;
+use covefs_remote::{Timestamp, XattrRule};
 
 pub async fn absent_makes_only_new_files(share: Share) {
     let made = send(&share, "f", Upload::of("one"), Expect::Absent).await.unwrap();
@@ -179,16 +179,22 @@ pub async fn attributes_come_with_the_bytes(share: Share) {
 
 pub async fn what_is_replaced_passes_on_its_attributes(share: Share) {
     // rule X6
-    let xattrs = vec![(b"user.color".to_vec(), b"red".to_vec())];
-    let has_xattrs = share.limits().has_xattrs;
+    share.identity().await.unwrap();
+    let xattrs = xattrs(&[("user.color", b"red")]);
+    let has_xattrs = share.limits().has_xattrs();
     let attrs =
         Attrs { mode: Some(0o640), xattrs: has_xattrs.then(|| xattrs.clone()), ..Attrs::default() };
     let upload = Upload::of("one").with(attrs);
     let one = send(&share, "f", upload, Expect::Absent).await.unwrap();
     let two = send(&share, "f", Upload::of("two"), Expect::Version(one.version)).await.unwrap();
     assert_eq!((two.mode, two.uid, two.gid), (one.mode, one.uid, one.gid));
-    assert_eq!(two.xattrs, has_xattrs.then_some(xattrs));
-    let attrs = Attrs { mode: Some(0o600), xattrs: Some(Vec::new()), ..Attrs::default() };
+    let found = share.stat_with_xattrs(&path("f")).await.unwrap();
+    assert_eq!(found.xattrs, has_xattrs.then_some(xattrs));
+    let none = match share.limits().xattrs {
+        XattrRule::Windows => super::xattrs(&[("user.color", b"")]),
+        XattrRule::Any | XattrRule::None => Vec::new(),
+    };
+    let attrs = Attrs { mode: Some(0o600), xattrs: Some(none), ..Attrs::default() };
     let upload = Upload::of("three").with(attrs);
     let three = send(&share, "f", upload, Expect::Version(two.version)).await.unwrap();
     if share.limits().has_modes {

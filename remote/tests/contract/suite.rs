@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use covefs_remote::{
     Attrs, Error, ErrorKind, Expect, Metadata, Remote, RemotePath, Result, Round, Source, Version,
+    Xattrs,
 };
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, VecDeque};
@@ -179,6 +180,10 @@ pub async fn get(share: &Share, name: &str) -> Vec<u8> {
 }
 
 /// All entries of a directory, page by page, by name.
+pub fn xattrs(values: &[(&str, &[u8])]) -> Xattrs {
+    values.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect()
+}
+
 pub async fn entries(share: &Share, dir: &str) -> BTreeMap<Vec<u8>, Metadata> {
     let mut found = BTreeMap::new();
     let mut after = None;

@@ -101,6 +101,14 @@ impl Samba {
         assert!(add.wait().unwrap().success(), "no account was made");
     }
 
+    /// Adds these lines to its global settings, for the next start.
+    pub fn set(&self, settings: &str) {
+        let file = self.dir.path().join("smb.conf");
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, config.replace("[global]\n", &format!("[global]\n{settings}\n")))
+            .unwrap();
+    }
+
     /// Starts the server, again on the same port where one was.
     pub fn run(&mut self) {
         assert!(self.server.is_none(), "it runs");

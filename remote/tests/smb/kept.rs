@@ -1,8 +1,8 @@
 //! What a replacement takes over from what it replaces (X6), and what a share does not keep.
 
 use crate::samba::{DEPOT, PLAIN, READERS, STREAMS, Samba};
-use crate::suite::{Share, Upload, path, put, send};
-use covefs_remote::{Attrs, ErrorKind, Expect, Remote};
+use crate::suite::{Share, Upload, entries, path, put, send, xattrs};
+use covefs_remote::{Attrs, ErrorKind, Expect, Remote, XattrRule};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
@@ -110,4 +110,80 @@ async fn what_the_login_may_only_read_is_known_before_anything_is_sent() {
     let usual = samba.remote(PLAIN);
     usual.identity().await.unwrap();
     assert!(!usual.limits().read_only);
+}
+
+fn attrs(values: &[(&str, &[u8])]) -> Attrs {
+    Attrs { xattrs: Some(xattrs(values)), ..Attrs::default() }
+}
+
+/// The server's own names; and who has none, is not asked for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn extended_attributes_are_those_of_the_server() {
+    let Some(samba) = Samba::start() else { return };
+    let share: Share = Arc::new(samba.remote(PLAIN));
+    let made = put(&share, "f", b"x").await;
+    assert_eq!((made.xattrs, share.limits().xattrs), (Some(vec![]), XattrRule::Windows));
+    setxattr(samba.disk(PLAIN).join("f"), "user.Colour", b"red", XattrFlags::empty()).unwrap();
+    let seen = share.stat(&path("f")).await.unwrap();
+    assert_eq!((seen.xattrs, &entries(&share, "").await[&b"f"[..]].xattrs), (None, &None));
+    let seen = share.stat_with_xattrs(&path("f")).await.unwrap();
+    let red = attrs(&[("user.Colour", b"red")]);
+    assert_eq!(seen.xattrs, red.xattrs);
+    // The server folds case in them: it stays one.
+    let green = attrs(&[("user.colour", b"green"), ("user.shape", b"round")]);
+    let set = share.set_attrs(&path("f"), &seen.version, &green).await.unwrap();
+    assert!(set.version.same_content(&seen.version));
+    let mut value = [0; 16];
+    let length = getxattr(samba.disk(PLAIN).join("f"), "user.Colour", &mut value).unwrap();
+    assert_eq!(&value[..length], b"green");
+    assert_eq!(samba.get(PLAIN, "f"), b"x");
+    // All of them go, and that is seen by a look that asks for nothing more.
+    let none = attrs(&[("user.colour", b""), ("user.shape", b"")]);
+    let set = share.set_attrs(&path("f"), &set.version, &none).await.unwrap();
+    assert_eq!(
+        (set.xattrs, share.stat(&path("f")).await.unwrap().xattrs),
+        (Some(vec![]), Some(vec![]))
+    );
+    let mkdir = share.create_dir(&path("d"), &green).await.unwrap();
+    assert_eq!(mkdir.xattrs, Some(vec![]), "they are set once it is there");
+    let set = share.set_attrs(&path("d"), &mkdir.version, &green).await.unwrap();
+    assert_eq!(set.xattrs, green.xattrs);
+}
+
+/// More than the server's disk takes: the bytes arrive all the same, and what is missing is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_extended_attributes_hold_nothing_up() {
+    let Some(samba) = Samba::start() else { return };
+    let share: Share = Arc::new(samba.remote(PLAIN));
+    let old = put(&share, "f", b"old").await;
+    // One is refused, and takes no other with it.
+    let some = attrs(&[("user.a/b", b"1"), ("user.good", b"2")]);
+    let good = Some(xattrs(&[("user.good", b"2")]));
+    let set = share.set_attrs(&path("f"), &old.version, &some).await.unwrap();
+    assert_eq!(set.xattrs, good);
+    let upload = Upload::of("new").with(some.clone());
+    let new = send(&share, "f", upload, Expect::Version(set.version)).await.unwrap();
+    assert_eq!((&new.xattrs, samba.get(PLAIN, "f")), (&good, b"new".to_vec()));
+    let made = send(&share, "g", Upload::of("new").with(some), Expect::Absent).await.unwrap();
+    assert_eq!((made.xattrs, samba.get(PLAIN, "g")), (good, b"new".to_vec()));
+    // What has no others loses those of what it replaces.
+    let all = Attrs { xattrs_are_all: true, ..attrs(&[("user.other", b"3")]) };
+    let expect = Expect::Version(new.version);
+    let new = send(&share, "f", Upload::of("all").with(all.clone()), expect).await.unwrap();
+    assert_eq!(new.xattrs, all.xattrs);
+    assert_eq!(share.stat_with_xattrs(&path("f")).await.unwrap().xattrs, all.xattrs);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_extended_attributes_is_known_by_its_answer() {
+    let Some(samba) = Samba::start_with("ea support = no") else { return };
+    let share: Share = Arc::new(samba.remote(PLAIN));
+    let made = put(&share, "f", b"x").await;
+    assert_eq!((made.xattrs, share.limits().xattrs), (None, XattrRule::None));
+    let refused = share.set_attrs(&path("f"), &made.version, &attrs(&[("user.a", b"1")])).await;
+    assert_eq!(refused.unwrap_err().kind, ErrorKind::Unsupported);
+    let none = share.set_attrs(&path("f"), &made.version, &attrs(&[])).await.unwrap();
+    assert_eq!(none.xattrs, None);
+    let readers: Share = Arc::new(samba.remote(READERS));
+    assert_eq!(readers.stat_with_xattrs(&path("f")).await.unwrap().size, 1);
 }

@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -115,6 +116,8 @@ fn packet(from: &mut TcpStream) -> Option<Vec<u8>> {
 #[derive(Default)]
 pub struct Counter {
     counted: Mutex<Counted>,
+    /// Another packet of the client, or answers need not wait for one.
+    asked: Condvar,
     /// Done once, before the first packet that copies passes.
     before_copy: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -130,14 +133,24 @@ pub struct Counted {
     /// Requests to copy.
     pub copies: usize,
     unanswered: Vec<u64>,
+    /// No answer passes before so many packets of the client.
+    held_until: usize,
 }
 
 impl Counter {
     /// What passed since this was asked last.
     pub fn take(&self) -> Counted {
         let mut counted = self.counted.lock().unwrap();
-        let unanswered = counted.unanswered.clone();
-        std::mem::replace(&mut *counted, Counted { unanswered, ..Counted::default() })
+        let (unanswered, held_until) = (counted.unanswered.clone(), counted.held_until);
+        let next = Counted { unanswered, held_until, ..Counted::default() };
+        std::mem::replace(&mut *counted, next)
+    }
+
+    /// From now on answers wait until so many packets of the client have passed, as on a long line
+    /// what is sent together passes before the first answer to it. 0: they do not wait.
+    pub fn hold_answers_until(&self, packets: usize) {
+        self.counted.lock().unwrap().held_until = packets;
+        self.asked.notify_all();
     }
 
     /// Of the client, since then.
@@ -149,6 +162,9 @@ impl Counter {
         *self.before_copy.lock().unwrap() = Some(Box::new(act));
     }
 }
+
+/// How long an answer is held at most: less than whoever asked waits for it.
+const HELD: Duration = Duration::from_secs(8);
 
 const COPY: u32 = 0x0014_80F2;
 const IOCTL: u16 = 11;
@@ -186,6 +202,7 @@ impl Watcher for Counter {
         counted.copies += copies;
         counted.round_trips += usize::from(counted.unanswered.is_empty());
         counted.unanswered.extend(messages.iter().map(|(_, _, id, _)| *id));
+        self.asked.notify_all();
         Next::Passes
     }
 
@@ -193,7 +210,10 @@ impl Watcher for Counter {
         let messages = messages(packet);
         let answered = messages.iter().filter(|(_, status, ..)| *status != PENDING);
         let answered: Vec<u64> = answered.map(|(_, _, id, _)| *id).collect();
-        self.counted.lock().unwrap().unanswered.retain(|id| !answered.contains(id));
+        let counted = self.counted.lock().unwrap();
+        let is_held = |counted: &mut Counted| counted.packets < counted.held_until;
+        let (mut counted, _) = self.asked.wait_timeout_while(counted, HELD, is_held).unwrap();
+        counted.unanswered.retain(|id| !answered.contains(id));
         Next::Passes
     }
 }

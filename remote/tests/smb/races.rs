@@ -53,8 +53,15 @@ async fn an_edit_of_another_client_is_never_replaced_unseen() {
         won += winners;
         // Theirs came last, or nobody had seen it.
         assert_eq!(get(&sites[1], "f").await, edit, "round {round}, {winners} replaced");
-        for name in names(&sites[0], "").await {
-            assert!(name == "f" || name.starts_with("f-kept-"), "{name}");
+        // What a busy moment kept from being removed goes with the next looks.
+        let end = Instant::now() + LONG;
+        loop {
+            let mut left = names(&sites[0], "").await;
+            left.retain(|name| name != "f" && !name.starts_with("f-kept-"));
+            if left.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < end, "{left:?}");
         }
     }
     assert!(won > 0, "no site ever won: nothing was raced");

@@ -20,6 +20,7 @@ use smb2::pack::{Pack, ReadCursor, Unpack};
 use smb2::types::flags::FileAccessMask;
 use smb2::types::status::NtStatus;
 use smb2::types::{Command, FileId, OplockLevel};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -239,14 +240,25 @@ async fn more_changes_than_a_notification_holds_are_told_as_an_overflow() {
         completion_filter: 1,
     };
     let other: crate::suite::Share = Arc::new(samba.remote(PLAIN));
+    // The first answer arms the watch; what comes after it is kept until it is asked for.
+    let is_armed = Cell::new(false);
+    let arming = async {
+        let (status, _) = raw.ask(Command::ChangeNotify, &watch(64 << 10)).await;
+        is_armed.set(true);
+        status
+    };
     let changes = async {
-        for number in 0..40 {
+        let mut kept = 0;
+        for number in 0.. {
+            assert!(number < 10_000, "the watch is never armed");
+            kept += usize::from(is_armed.get());
             put(&other, &format!("a-name-of-some-length-{number}"), b"x").await;
+            if kept == 40 {
+                return;
+            }
         }
     };
-    // The first answer arms the watch; what comes after it is kept until it is asked for.
-    let (first, ()) =
-        tokio::join!(async { raw.ask(Command::ChangeNotify, &watch(64 << 10)).await.0 }, changes);
+    let (first, ()) = tokio::join!(arming, changes);
     assert_eq!(first, NtStatus::SUCCESS);
     let (status, body) = raw.ask(Command::ChangeNotify, &watch(100)).await;
     assert_eq!(status, NtStatus::NOTIFY_ENUM_DIR);

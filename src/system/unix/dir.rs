@@ -7,7 +7,7 @@ use covefs_cache::{Config, StartError};
 use covefs_remote::local::LocalRemote;
 use covefs_remote::{
     Attrs, ByteStream, ChangeStream, Error, ErrorKind, Expect, Limits, Metadata, NameRule, Page,
-    PageToken, Remote, RemotePath, ShareIdentity, Source, Usage, Version,
+    PageToken, Remote, RemotePath, ShareIdentity, Source, Usage, Version, XattrRule,
 };
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -92,9 +92,10 @@ impl LateDir {
             case_sensitive: true,
             has_modes: true,
             has_symlinks: true,
-            has_xattrs: true,
+            xattrs: XattrRule::Any,
             exchange: false,
             quick_stat: true,
+            whole_files: 1,
             read_only: false,
         };
         LateDir { path, known, dir: OnceCell::new(), tried: Mutex::new(None), unknown }

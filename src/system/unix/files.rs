@@ -29,7 +29,7 @@ pub(crate) fn read_secret(path: &Path) -> Result<String> {
     let owner = rustix::process::geteuid().as_raw();
     if found.mode() & 0o077 != 0 || (found.uid() != owner && found.uid() != 0) {
         return Err(fail::usage(format!(
-            "others can read or change the credentials {shown}; make them yowner alone: \
+            "others can read or change the credentials {shown}; make them your own alone: \
              chmod 600 {shown}"
         )));
     }

@@ -182,7 +182,7 @@ fn lives(
     let folder = Folder { root: root.into(), threads: Arc::new(Semaphore::new(THREADS_MAX)) };
     let scope = LocalRemote::scope(None, false);
     let mortal = Box::new(MortalFolder { folder, life: life.clone() });
-    let share = SmbRemote::of(Session::new(scope, mortal), PAGE_ENTRIES);
+    let share = SmbRemote::of(Session::new(scope, mortal), PAGE_ENTRIES, 1);
     runtime.block_on(share.stat(&path(name))).unwrap();
     life.left.store(calls, Ordering::SeqCst);
     let name = name.to_owned();

@@ -1,6 +1,6 @@
 //! Faults as a client sees them on the wire, and what the server did or did not do before.
 
-use crate::http::{request, send};
+use crate::http::{get_stalled, request, send};
 use azure_files_emulator::{Config, Emulator, Fault, Operation, Rule, Sharing};
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn a_stalled_body_says_nothing_more_and_does_not_end() {
     let emulator = start();
     emulator.write("docs", "f", &[7; 300_000]);
     emulator.faults().add(Rule::new(Fault::Stall(70_000)).on(Operation::GetFile).path("docs/f"));
-    let answer = request(&emulator, "GET", "docs/f", &[], b"");
+    let answer = get_stalled(&emulator, "docs/f", 70_000);
     assert_eq!((answer.status, answer.body.len(), answer.ended), (200, 70_000, false));
     assert_eq!(request(&emulator, "HEAD", "docs/f", &[], b"").status, 200, "others are served");
 }

@@ -38,19 +38,39 @@ pub fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Answer {
-    let sas = emulator.account_sas("rwdlc", 3600);
-    let mark = if target.contains('?') { '&' } else { '?' };
-    let target = format!("/{}/{target}{mark}{sas}", emulator.account());
-    send(emulator.address(), method, &target, headers, body)
+    send(emulator.address(), method, &signed(emulator, target), headers, body)
 }
 
-/// A request as it is. Reads until the server hangs up or is silent for a while.
+/// The same for a file, of whose bytes only so many are to come; then the server is to be silent.
+pub fn get_stalled(emulator: &Emulator, target: &str, silent_at: usize) -> Answer {
+    let target = signed(emulator, target);
+    exchange(emulator.address(), "GET", &target, &[], b"", Some(silent_at))
+}
+
+fn signed(emulator: &Emulator, target: &str) -> String {
+    let sas = emulator.account_sas("rwdlc", 3600);
+    let mark = if target.contains('?') { '&' } else { '?' };
+    format!("/{}/{target}{mark}{sas}", emulator.account())
+}
+
+/// A request as it is. Reads until the answer is whole or the server hangs up.
 pub fn send(
     address: SocketAddr,
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
     body: &[u8],
+) -> Answer {
+    exchange(address, method, target, headers, body, None)
+}
+
+fn exchange(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    silent_at: Option<usize>,
 ) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -61,10 +81,14 @@ pub fn send(
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
     stream.write_all(body).unwrap();
-    read_answer(&mut stream, method == "HEAD").unwrap()
+    read_answer(&mut stream, method == "HEAD", silent_at).unwrap()
 }
 
-fn read_answer(stream: &mut TcpStream, head_only: bool) -> io::Result<Answer> {
+fn read_answer(
+    stream: &mut TcpStream,
+    head_only: bool,
+    silent_at: Option<usize>,
+) -> io::Result<Answer> {
     let mut answer = Answer::default();
     let mut all = Vec::new();
     let mut buffer = vec![0; 65_536];
@@ -77,8 +101,10 @@ fn read_answer(stream: &mut TcpStream, head_only: bool) -> io::Result<Answer> {
             if head_only || answer.body.len() >= length {
                 return Ok(answer);
             }
-            // An answer that has begun goes on at once, or not at all.
-            stream.set_read_timeout(Some(Duration::from_millis(700)))?;
+            if silent_at.is_some_and(|at| answer.body.len() >= at) {
+                // What came after all would come at once.
+                stream.set_read_timeout(Some(Duration::from_millis(700)))?;
+            }
         }
         match stream.read(&mut buffer) {
             Ok(0) => return Ok(Answer { ended: true, ..answer }),
