@@ -214,6 +214,13 @@ impl History {
             }
             self.layer(op, path, before, after);
         }
+        // The share may exchange the two names before it removes the old file. Killed in between, with the
+        // record of the rename cut, nobody knows any more that what stands at `from` was to go.
+        if let Op::Rename { from, to } = op
+            && let Some(replaced) = before.0.get(to)
+        {
+            self.stands(from, replaced);
+        }
     }
 
     fn layer(&mut self, op: &Op, path: &str, before: &Tree, after: &Tree) {
