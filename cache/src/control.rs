@@ -19,14 +19,13 @@ impl Vfs {
     /// The state of the mount. Takes no lock held over disk or network.
     pub fn status(&self) -> Status {
         let (active, failed) = self.sync.counts();
-        let (dirty, dirty_bytes, conflicts, oldest) = self.journal.live(|live| {
+        let (dirty, dirty_bytes, conflicts) = self.journal.live(|live| {
             let dirty = live.nodes.values().filter(|node| node.is_dirty());
             let bytes = live.contents.values().map(|content| content.dirty().total()).sum();
-            let oldest = dirty.clone().map(|node| node.ctime).min();
-            (dirty.count() as u64, bytes, live.conflicts.len() as u64, oldest)
+            (dirty.cloned().collect::<Vec<_>>(), bytes, live.conflicts.len() as u64)
         });
-        let now = self.clock.now().seconds;
-        let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest.seconds).max(0) as u64);
+        let age = dirty.iter().map(|node| self.seconds_dirty(node)).max().unwrap_or(0);
+        let dirty = dirty.len() as u64;
         let counters = self.remote.counters();
         let mut messages = self.messages();
         // Both answer nothing but errors from then on.
@@ -86,6 +85,27 @@ impl Vfs {
             log: String::new(),
             messages,
         }
+    }
+
+    /// For how long the share has lacked what was changed here; what nobody has open counts from its last write
+    /// on, or since the share first refused it.
+    fn seconds_dirty(&self, node: &Node) -> u64 {
+        let refused =
+            self.sync.failure(node.ino).map_or(0, |failure| failure.since.elapsed().as_secs());
+        refused.max(self.seconds_written(node))
+    }
+
+    fn seconds_written(&self, node: &Node) -> u64 {
+        let file = node.content.filter(|_| node.dirty_content).and_then(|id| self.files.get(id));
+        if let Some(file) = file {
+            let content = file.lock();
+            if let (Some(_), Some(since)) = (content.last_change, content.oldest_dirty) {
+                return since.elapsed().as_secs();
+            }
+        }
+        let written = self.journal.live(|live| Some(live.contents.get(&node.content?)?.mtime));
+        let last = written.map_or(node.ctime, |written| node.ctime.max(written));
+        self.clock.now().seconds.saturating_sub(last.seconds).max(0) as u64
     }
 
     /// Starts uploading now instead of after the debounce.

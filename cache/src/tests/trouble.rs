@@ -38,3 +38,20 @@ fn a_full_share_is_explained_and_loses_nothing() {
 fn an_expired_login_is_explained_and_loses_nothing() {
     check("*", RemoteKind::Unauthenticated, false, "no longer accepts the login");
 }
+
+/// `status` says how far the share is behind. A file that lay there for years and was written a minute ago
+/// counted as years behind.
+#[test]
+fn the_oldest_change_is_as_old_as_the_change() {
+    let rig = Rig::with(&[("old", pattern(1, 1000)), ("other", pattern(2, 1000))]);
+    rig.memory.pass(Duration::from_secs(3600 * 24 * 365));
+    rig.clock_jumps(Duration::from_secs(3600 * 24 * 365));
+    rig.remote.inject(Rule::new("replace", Fault::Before(RemoteKind::NoSpace)));
+    rig.edit("old", 0, b"text").unwrap();
+    rig.pause(Duration::from_secs(40));
+    rig.edit("other", 0, b"text").unwrap();
+    rig.edit("old", 0, b"more").unwrap();
+    rig.pause(Duration::from_secs(20));
+    let age = rig.wait(async { rig.vfs().status() }).uploads.oldest_dirty_seconds;
+    assert!((50..65).contains(&age), "{age}");
+}

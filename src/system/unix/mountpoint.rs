@@ -71,10 +71,16 @@ pub(crate) fn is_dead(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOTCONN | Errno::CONNABORTED))
 }
 
-/// A directory is there and answers.
+/// A directory is there and answers. Of a drive that was killed a moment ago the kernel still has what the
+/// directory is, but not how full the share is.
 fn look(path: &Path) -> io::Result<()> {
     let asked = path.to_path_buf();
-    let found = mounts::within(mounts::PATIENCE, move || std::fs::metadata(&asked))
+    let look = move || -> io::Result<_> {
+        let found = std::fs::metadata(&asked)?;
+        rustix::fs::statfs(&asked)?;
+        Ok(found)
+    };
+    let found = mounts::within(mounts::PATIENCE, look)
         .ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))??;
     if found.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
