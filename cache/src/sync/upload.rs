@@ -56,15 +56,13 @@ impl Vfs {
         let mut thaw = Thaw(Some(upload.clone()));
         let sent = self.remote.replace(&path, upload.clone(), expect, &temp).await;
         // Its directory may have been renamed meanwhile.
-        let noted = temp_path;
-        let temp_path = self.tree().remote_path_of(&Place::new(place.parent, &temp))?;
-        let temp_path = temp_path.unwrap_or_else(|| noted.clone());
+        let now = self.tree().remote_path_of(&Place::new(place.parent, &temp))?;
+        let (noted, temp_path) = (temp_path.clone(), now.unwrap_or(temp_path));
         match (sent, upload.settled()) {
             (Ok(metadata), Some(generation)) => {
                 thaw.0 = None;
                 self.share_clock.learn(&metadata);
-                let replaced = view.occupant.as_ref();
-                let gone = vec![Record::TempGone(temp_path)];
+                let (replaced, gone) = (view.occupant.as_ref(), vec![Record::TempGone(temp_path)]);
                 self.uploaded(node, &file, place, &metadata, generation, replaced, gone)?;
                 file.lock().seen = changed;
                 Ok(Outcome::Again)
@@ -82,10 +80,9 @@ impl Vfs {
                     return Err(error.into());
                 }
                 self.was_not_made(node.ino)?;
-                if temp_path != noted || self.is_unsure_of(&temp_path) {
-                    self.leave(temp_path);
-                } else {
-                    self.journal.append_freeing(&[Record::TempGone(temp_path)])?;
+                match temp_path != noted || self.is_unsure_of(&temp_path) {
+                    true => self.leave(temp_path),
+                    false => self.journal.append_freeing(&[Record::TempGone(temp_path)])?,
                 }
                 self.resolve_replace(view, &file, &place, &path, error).await
             }
