@@ -122,7 +122,8 @@ impl Vfs {
         dirty.into_iter().filter(|(_, id)| !self.is_sent(*id)).map(|(ino, _)| ino).collect()
     }
 
-    fn is_sent(&self, id: Option<ContentId>) -> bool {
+    /// Whether a content is one that only counts as changed (P2).
+    pub(crate) fn is_sent(&self, id: Option<ContentId>) -> bool {
         let file = id.and_then(|id| self.files.get(id));
         file.is_some_and(|file| self.is_sent_but_unseen(&file))
     }

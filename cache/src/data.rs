@@ -133,7 +133,11 @@ impl Vfs {
         if handle.mode.sync && !asked.may_block {
             return Ok(Step::Wait(Need::Thread));
         }
-        let ready = self.ready_to_change(asked, &handle.file, len)?;
+        let holes = self.hole_room(&handle.file, offset..offset);
+        if holes > 0 && !asked.may_block {
+            return Ok(Step::Wait(Need::Thread));
+        }
+        let ready = self.ready_to_change(asked, &handle.file, len + holes)?;
         let (mut content, _reservation) = match ready {
             Step::Done(ready) => ready,
             Step::Wait(need) => return Ok(Step::Wait(need)),
@@ -143,6 +147,7 @@ impl Vfs {
         let now = self.clock.now();
         let (journal, space) = (&self.journal, &self.space);
         handle.file.write(&mut content, journal, space, offset, data, now)?;
+        self.fill_unseen(&handle.file, &mut content)?;
         drop(content);
         self.settle_later(&handle.file);
         if handle.mode.sync {
@@ -209,13 +214,14 @@ impl Vfs {
         if size > i64::MAX as u64 {
             return Err(Error::new(ErrorKind::TooLarge, "set the size"));
         }
-        let ready = self.ready_to_change(asked, file, 0)?;
-        let (mut content, _none) = match ready {
+        let holes = self.hole_room(file, size..size);
+        let ready = self.ready_to_change(asked, file, holes)?;
+        let (mut content, _room) = match ready {
             Step::Done(ready) => ready,
             Step::Wait(need) => return Ok(Step::Wait(need)),
         };
         let lasting = content.has_dirty(&(size..u64::MAX));
-        if lasting && !asked.may_block {
+        if (lasting || holes > 0) && !asked.may_block {
             return Ok(Step::Wait(Need::Thread));
         }
         let (journal, space, now) = (&self.journal, &self.space, self.clock.now());
@@ -224,6 +230,7 @@ impl Vfs {
             content = self.journal_first(file, content)?;
         }
         file.truncate(&mut content, journal, space, size, now)?;
+        self.fill_unseen(file, &mut content)?;
         drop(content);
         self.settle_later(file);
         Ok(Step::Done(()))
@@ -262,8 +269,12 @@ impl Vfs {
             return Ok(Step::Done(()));
         }
         let file = &handle.file;
-        let ready = self.ready_to_change(asked, file, 0)?;
-        let (mut content, _none) = match ready {
+        let holes = self.hole_room(file, offset..end);
+        if holes > 0 && !asked.may_block {
+            return Ok(Step::Wait(Need::Thread));
+        }
+        let ready = self.ready_to_change(asked, file, holes)?;
+        let (mut content, _room) = match ready {
             Step::Done(ready) => ready,
             Step::Wait(need) => return Ok(Step::Wait(need)),
         };
@@ -287,6 +298,7 @@ impl Vfs {
                 file.punch(&mut content, space, hole, now)?;
             }
         }
+        self.fill_unseen(file, &mut content)?;
         drop(content);
         self.settle_later(file);
         Ok(Step::Done(()))

@@ -19,7 +19,7 @@ mod windows;
 pub(crate) use folder::{mark_damaged, open_or_set_aside, sync_folder};
 pub use lock::{DirLock, Locked};
 #[cfg(test)]
-pub use memory::{DiskOp, MemoryDisk};
+pub use memory::{DiskOp, Loan, MemoryDisk};
 pub use real::RealDisk;
 pub use suitable::suitable;
 #[cfg(unix)]

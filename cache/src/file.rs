@@ -468,13 +468,16 @@ impl File {
         Ok(())
     }
 
-    /// Journals that all of it is ours from now on, under this generation.
+    /// Journals that all of it is ours from now on, under this generation; of holes it says that already.
     pub(crate) fn claim(&self, content: &mut Content, journal: &Journal) -> Result<()> {
         let (all, size, mtime) = (0..content.size, content.size, content.mtime);
         if all.is_empty() {
             return Ok(());
         }
-        log(content, journal, &[self.wrote(content, all.clone(), size, mtime)])?;
+        let data = content.zeros.missing(&all);
+        let records: Vec<Record> =
+            data.into_iter().map(|part| self.wrote(content, part, size, mtime)).collect();
+        log(content, journal, &records)?;
         content.dirty.insert(all);
         content.crcs.clear();
         content.oldest_dirty.get_or_insert_with(Instant::now);

@@ -14,7 +14,7 @@
 
 use crate::attr::{ContentId, OpenMode};
 use crate::disk::{Held, Readable};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::file::{Content, File, data_path};
 use crate::limits;
 use crate::step::{Asked, Need, Step};
@@ -23,6 +23,7 @@ use covefs_remote::Timestamp;
 use std::any::Any;
 use std::collections::HashSet;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -210,6 +211,23 @@ impl Vfs {
         Ok(Step::Done(()))
     }
 
+    /// The room that the holes want which a change up to here would make in what may be changed unseen, where
+    /// there are none: a write into one nobody would tell of, and the next start would make it a hole again (P2).
+    pub(crate) fn hole_room(&self, file: &File, range: Range<u64>) -> u64 {
+        let content = file.lock();
+        let range = range.start.min(content.size)..range.end;
+        if content.unseen { range.end.saturating_sub(range.start) } else { 0 }
+    }
+
+    /// Makes zeros of the holes of what may be changed unseen.
+    pub(crate) fn fill_unseen(&self, file: &File, content: &mut Content) -> Result<()> {
+        if !content.unseen || content.zeros.is_empty() {
+            return Ok(());
+        }
+        file.fill_holes(content, &self.space)?;
+        file.claim(content, &self.journal)
+    }
+
     /// A handle that the kernel served was closed: all of the file was used.
     pub(crate) fn was_lent(&self, file: &File) {
         let extents = file.lock().size.div_ceil(limits::EXTENT) as u32;
@@ -253,6 +271,13 @@ impl Vfs {
         let mut content = file.lock();
         if content.unseen && now.is_some() && content.seen == now {
             return Ok(Unseen::Nothing);
+        }
+        // Killed before it was filled, a hole may be there, and may have been written into since.
+        if let Some(data) = file.data(false)?.filter(|_| !content.zeros.is_empty()) {
+            let stored = data.data_ranges(0..content.size);
+            content
+                .zeros
+                .subtract(&stored.map_err(|error| Error::disk("look at a data file", error))?);
         }
         if let Some(now) = now.map(Timestamp::from) {
             content.mtime = content.mtime.max(now);

@@ -60,6 +60,7 @@ impl MemoryDisk {
             hides_holes: false,
             makes_no_holes: false,
             held: Held::Nobody,
+            lends: false,
             writes: 0,
         };
         MemoryDisk { state: Arc::new(Mutex::new(state)) }
@@ -90,6 +91,7 @@ impl MemoryDisk {
             }
         }
         state.boot += 1;
+        state.files.values_mut().for_each(|image| (image.readers, image.writers) = (0, 0));
         state.begin_life();
     }
 
@@ -120,13 +122,26 @@ impl MemoryDisk {
         self.state().held = held;
     }
 
+    /// From now on its files are lent.
+    pub fn lend_files(&self) {
+        self.state().lends = true;
+    }
+
+    /// Somebody has a file as it is now: open, or in a mapping.
+    pub fn loan(&self, path: &str, writes: bool) -> io::Result<Loan> {
+        let mut state = self.state();
+        let (id, boot) = (state.find(path)?, state.boot);
+        *state.files.get_mut(&id).expect("named files are kept").loans(writes) += 1;
+        Ok(Loan { disk: self.clone(), id, boot, writes })
+    }
+
     /// A mapping that somebody has writes a byte, unseen by whoever has the file open.
     pub fn write_unseen(&self, path: &str, byte: u8, offset: u64) {
         let mut state = self.state();
         let id = state.find(path).expect("a file of that name");
         let (free, now) = (state.free(), state.write());
         let image = state.files.get_mut(&id).expect("named files are kept");
-        image.modified = now;
+        image.modified = Duration::from_secs(now);
         image.write(&[byte], offset, free).expect("a byte that is there");
     }
 
@@ -244,13 +259,29 @@ impl Disk for MemoryDisk {
         Abilities { holes: !self.state().makes_no_holes, syncs_at_once: true }
     }
 
-    /// Nobody but us reads a file of it.
-    fn lend(&self, _path: &str) -> io::Result<Option<Readable>> {
-        Ok(None)
+    /// What a kernel would read shows in the loans.
+    fn lend(&self, path: &str) -> io::Result<Option<Readable>> {
+        let mut state = self.state();
+        state.enter(None)?;
+        if !state.lends {
+            return Ok(None);
+        }
+        let id = state.find(path)?;
+        let file = tempfile::tempfile()?;
+        file.set_len(state.files[&id].len())?;
+        Ok(Some(Readable { file }))
     }
 
-    fn held(&self, _path: &str) -> io::Result<Held> {
-        Ok(self.state().held)
+    fn held(&self, path: &str) -> io::Result<Held> {
+        let state = self.state();
+        let Some(image) = state.find(path).ok().and_then(|id| state.files.get(&id)) else {
+            return Ok(state.held);
+        };
+        Ok(match (image.writers, image.readers) {
+            (0, 0) => state.held,
+            (0, _) => Held::Readers,
+            _ => Held::Writers,
+        })
     }
 
     fn space(&self) -> io::Result<DiskSpace> {
@@ -282,6 +313,47 @@ impl Disk for MemoryDisk {
         let mut bytes = vec![0; file.len()? as usize];
         file.read_at(&mut bytes, 0)?;
         Ok(bytes)
+    }
+}
+
+/// A file that somebody has past the process under test: it survives that, but no power cut.
+pub struct Loan {
+    disk: MemoryDisk,
+    id: u64,
+    boot: u64,
+    writes: bool,
+}
+
+impl Loan {
+    /// All of it.
+    pub fn read(&self) -> Vec<u8> {
+        let state = self.disk.state();
+        let image = &state.files[&self.id];
+        let mut bytes = vec![0; image.len() as usize];
+        image.read(&mut bytes, 0);
+        bytes
+    }
+
+    /// Writes over bytes that it has, at this time; whether it has them.
+    pub fn write(&self, bytes: &[u8], offset: u64, time: Duration) -> bool {
+        let mut state = self.disk.state();
+        let free = state.free();
+        let image = state.files.get_mut(&self.id).expect("lent files are kept");
+        if image.len() < offset + bytes.len() as u64 {
+            return false;
+        }
+        image.modified = time;
+        image.write(bytes, offset, free).is_ok()
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.boot == self.boot {
+            *state.files.get_mut(&self.id).expect("lent files are kept").loans(self.writes) -= 1;
+            state.collect();
+        }
     }
 }
 
@@ -336,7 +408,7 @@ impl DiskFile for MemoryFile {
         }
         let (free, now) = (state.free(), state.write());
         let image = state.files.get_mut(&self.id).expect("open files are kept");
-        image.modified = now;
+        image.modified = Duration::from_secs(now);
         let written = image.write(&bytes[..allowed], offset, free);
         entered?;
         if allowed < bytes.len() {
@@ -395,7 +467,7 @@ impl DiskFile for MemoryFile {
 
     /// Each write of any file is a second.
     fn modified(&self) -> io::Result<SystemTime> {
-        self.on(None, |image, _| Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(image.modified)))
+        self.on(None, |image, _| Ok(SystemTime::UNIX_EPOCH + image.modified))
     }
 
     fn data_ranges(&self, within: Range<u64>) -> io::Result<RangeSet> {

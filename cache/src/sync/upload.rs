@@ -4,6 +4,7 @@ use super::plan::View;
 use super::run::Outcome;
 use super::source::Upload;
 use super::taken::gone;
+use crate::attr::Ino;
 use crate::broken::{Broken, is_broken};
 use crate::error::{ErrorKind, Result};
 use crate::fetch::Reader;
@@ -13,7 +14,7 @@ use crate::lend::Unseen;
 use crate::limits;
 use crate::node::{Base, Node, Place};
 use crate::vfs::Vfs;
-use covefs_remote::{Expect, Metadata, Remote};
+use covefs_remote::{Expect, Metadata, Remote, RemotePath};
 use std::sync::Arc;
 
 impl Vfs {
@@ -38,12 +39,7 @@ impl Vfs {
         let Unseen::Send(changed) = self.changed_unseen(&file).await? else {
             return Ok(Outcome::Later(limits::UNSEEN_LOOK));
         };
-        let number = self.next_number();
-        let temp = format!(".~covefs-{}-{number}", self.site.cache_id).into_bytes();
-        let (parent, _) = path.split().expect("a file is not the root");
-        let temp_path = parent.join(&temp);
-        // Known before it is made, so that a crash leaves nothing for ever (X2).
-        self.journal.append_freeing(&[Record::Temp(temp_path.clone())])?;
+        let (temp, temp_path) = self.temporary(&path)?;
         // Of a young version the share may have other bytes by now.
         let replaced = match expect {
             Expect::Version(version) if !node.base.as_ref().is_some_and(|base| base.young) => {
@@ -51,6 +47,7 @@ impl Vfs {
             }
             Expect::Version(_) | Expect::Any | Expect::Absent => None,
         };
+        let change = self.next_change();
         let begun = Upload::begin(self.arc(), file.clone(), place.clone(), temp.clone(), replaced);
         let upload = Arc::new(begun.await);
         let mut thaw = Thaw(Some(upload.clone()));
@@ -65,6 +62,7 @@ impl Vfs {
                 let (replaced, gone) = (view.occupant.as_ref(), vec![Record::TempGone(temp_path)]);
                 self.uploaded(node, &file, place, &metadata, generation, replaced, gone)?;
                 file.lock().seen = changed;
+                self.rest_is_of(node.ino, change)?;
                 Ok(Outcome::Again)
             }
             (Ok(_), None) => {
@@ -87,6 +85,30 @@ impl Vfs {
                 self.resolve_replace(view, &file, &place, &path, error).await
             }
         }
+    }
+
+    /// A temporary name beside the file, and its path: known before it is made, so that a crash leaves nothing
+    /// for ever (X2).
+    fn temporary(&self, path: &RemotePath) -> Result<(Vec<u8>, RemotePath)> {
+        let number = self.next_number();
+        let temp = format!(".~covefs-{}-{number}", self.site.cache_id).into_bytes();
+        let (parent, _) = path.split().expect("a file is not the root");
+        let temp_path = parent.join(&temp);
+        self.journal.append_freeing(&[Record::Temp(temp_path.clone())])?;
+        Ok((temp, temp_path))
+    }
+
+    /// What is still dirty was written after this change: removals of before need not wait for it, or somebody
+    /// who never stops writing would keep them all from the share (S3).
+    fn rest_is_of(&self, ino: Ino, change: u64) -> Result<()> {
+        let mut tree = self.tree();
+        let Some(mut node) =
+            tree.get(ino)?.filter(|node| node.dirty_content && node.change < change)
+        else {
+            return Ok(());
+        };
+        node.change = change;
+        self.commit(&mut tree, &[node], Vec::new(), true)
     }
 
     /// Fetches what the share has of a file that is about to lose its base; `false`: there is no

@@ -1,7 +1,7 @@
 //! What the plan for a node depends on, as it is now.
 
 use super::plan::{ContentView, View, replaces};
-use crate::attr::Ino;
+use crate::attr::{ContentId, Ino};
 use crate::broken::{Broken, is_broken};
 use crate::error::Result;
 use crate::limits;
@@ -110,15 +110,19 @@ impl Vfs {
             let queue = self.sync.lock();
             queue.failed.keys().copied().chain(queue.waiting_for(node.ino)).collect()
         };
-        self.journal.live(|live| {
+        let mut earlier: Vec<(u64, Ino, Option<ContentId>)> = self.journal.live(|live| {
             let uploads = live.nodes.values().filter(|other| {
                 other.change < node.change
                     && other.place.is_some()
                     && other.is_dirty()
                     && !passed.contains(&other.ino)
             });
-            uploads.map(|other| (other.change, other.ino)).min().map(|(_, ino)| ino)
-        })
+            uploads.map(|other| (other.change, other.ino, other.content)).collect()
+        });
+        earlier.sort_unstable_by_key(|(change, ..)| *change);
+        // What is in a mapping counts as changed as long as it is.
+        let mut waits = earlier.into_iter().filter(|(_, _, content)| !self.is_sent(*content));
+        waits.next().map(|(_, ino, _)| ino)
     }
 }
 

@@ -2,9 +2,10 @@
 //! changes that nobody tells of are found. That the kernel gives them out, tests/passthrough.rs shows.
 
 use super::rig::*;
-use crate::attr::OpenMode;
+use crate::attr::{Allocate, OpenMode};
 use crate::disk::Held;
 use crate::file::{File, data_path};
+use covefs_remote::fault::{Fault, Rule};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,4 +149,75 @@ fn who_has_it_open_may_map_it_yet() {
     rig.close(fh);
     rig.pause(WHILE);
     assert!(rig.there("f").unwrap() == expected);
+}
+
+/// rules P2, S3: what a program has in a mapping counts as changed for days. What was removed beside it waited
+/// for its upload for as long.
+#[test]
+fn what_is_mapped_keeps_no_removal_from_the_share() {
+    let rig = Rig::with(&[("f", pattern(1, SIZE)), ("other", pattern(2, 100))]);
+    let file = held(&rig, Held::Writers);
+    rig.ask(|vfs, asked| vfs.claim(asked, &file)).unwrap();
+    rig.disk.write_unseen(&data_path(file.id), 7, 100);
+    rig.rm("other").unwrap();
+    rig.sync().unwrap();
+    assert_eq!(rig.there("other"), None);
+    assert_eq!(rig.there("f").unwrap()[100], 7, "what was written before goes first");
+}
+
+/// rule S3: the same of a program that never stops writing.
+#[test]
+fn who_writes_all_the_time_keeps_no_removal_from_the_share() {
+    let rig = Rig::with(&[("log", Vec::new()), ("other", pattern(2, 100))]);
+    let fh = rig.open("log", WRITE).unwrap();
+    rig.remote.inject(Rule::new("replace", Fault::Late(Duration::from_secs(2))));
+    rig.write_at(fh, 0, b"begin").unwrap();
+    rig.rm("other").unwrap();
+    for number in 0..1200 {
+        rig.write_at(fh, number, b"line").unwrap();
+        rig.pause(Duration::from_secs(1));
+    }
+    assert_eq!(rig.there("other"), None);
+    rig.close(fh);
+}
+
+/// rule P2: a hole that is made in a file that somebody has in a mapping is one for nobody: what was written
+/// into it unseen stayed here, and the next start made zeros of it.
+#[test]
+fn what_is_written_unseen_into_a_new_part_goes_up_and_outlives_us() {
+    let make: [fn(&Rig, crate::attr::Fh); 3] = [
+        |rig, _| rig.resize("f", 2 * SIZE as u64).unwrap(),
+        |rig, fh| rig.write_at(fh, 2 * SIZE as u64 - 1, &[0]).unwrap(),
+        |rig, fh| {
+            rig.resize("f", 2 * SIZE as u64).unwrap();
+            let how = Allocate::Punch;
+            let range = (SIZE as u64, SIZE as u64);
+            rig.ask(|vfs, asked| vfs.fallocate(asked, fh, range.0, range.1, how)).unwrap();
+        },
+    ];
+    for (number, make) in make.into_iter().enumerate() {
+        let mut expected = pattern(1, SIZE);
+        let mut rig = Rig::with(&[("f", expected.clone())]);
+        let file = held(&rig, Held::Writers);
+        rig.ask(|vfs, asked| vfs.claim(asked, &file)).unwrap();
+        let fh = rig.open("f", WRITE).unwrap();
+        make(&rig, fh);
+        rig.close(fh);
+        expected.resize(2 * SIZE, 0);
+        let data = data_path(file.id);
+        drop(file);
+        rig.disk.write_unseen(&data, 7, SIZE as u64 + 100);
+        expected[SIZE + 100] = 7;
+        rig.pause(WHILE);
+        assert!(rig.there("f").unwrap() == expected, "there, by way {number}");
+        rig.stop();
+        rig.disk.write_unseen(&data, 8, SIZE as u64 + 50_000);
+        expected[SIZE + 50_000] = 8;
+        rig.disk.crash();
+        rig.start();
+        assert!(rig.read("f").unwrap() == expected, "here, by way {number}");
+        rig.pause(WHILE);
+        assert!(rig.there("f").unwrap() == expected, "after a crash, by way {number}");
+        assert_eq!(rig.vfs().conflicts().len(), 0, "by way {number}");
+    }
 }

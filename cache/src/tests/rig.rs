@@ -8,9 +8,9 @@ mod values;
 use crate::attr::*;
 use crate::clock::Clock;
 use crate::config::{Config, MinFree};
-use crate::disk::{DirLock, Disk, Locked, MemoryDisk};
+use crate::disk::{DirLock, Disk, Loan, Locked, MemoryDisk};
 use crate::error::{Error, ErrorKind, Result};
-use crate::file::File;
+use crate::file::{File, data_path};
 use crate::index::{Index, MemoryIndex, Op, Pair, Tree};
 use crate::start::Kept;
 use crate::step::{Asked, Step};
@@ -59,6 +59,8 @@ pub struct Rig {
     starts: u64,
     /// Caches that it had before this one.
     lives: u64,
+    /// Whole files are given to the kernel, which `MemoryDisk::loan` plays.
+    pub lends: bool,
     lock: tempfile::TempDir,
     running: Option<(Runtime, Arc<Vfs>)>,
 }
@@ -68,8 +70,8 @@ pub struct Rig {
 struct Ticks(AtomicU64);
 
 impl Ticks {
-    /// Later than whatever a share in memory says.
-    const START_SECONDS: i64 = 1_800_000_000;
+    /// Later than whatever a share in memory says, and past by the machine's own clock.
+    const START_SECONDS: i64 = 1_700_000_000;
 
     fn pass(&self, time: Duration) {
         self.0.fetch_add(time.as_micros() as u64, Ordering::SeqCst);
@@ -161,6 +163,7 @@ impl Rig {
         let mut rig = Rig::off(self.share.clone(), self.memory.clone());
         rig.config.site = site.into();
         (rig.config.watch, rig.config.freshness) = (self.config.watch, self.config.freshness);
+        rig.lends = self.lends;
         rig.clock = self.clock.clone();
         rig.start();
         rig
@@ -184,6 +187,7 @@ impl Rig {
             seen: RefCell::default(),
             starts: 0,
             lives: 0,
+            lends: false,
             lock: tempfile::tempdir().unwrap(),
             running: None,
         }
@@ -236,6 +240,10 @@ impl Rig {
             }
             vfs
         });
+        if self.lends {
+            self.disk.lend_files();
+            vfs.may_lend(Some(Duration::ZERO));
+        }
         self.running = Some((runtime, vfs));
     }
 
@@ -280,6 +288,12 @@ impl Rig {
     /// The wall clock is set forward.
     pub fn clock_jumps(&self, time: Duration) {
         self.clock.pass(time);
+    }
+
+    /// A time that nothing else has, since 1970.
+    pub fn tick(&self) -> Duration {
+        let now = self.clock.now();
+        Duration::new(now.seconds as u64, now.nanos)
     }
 
     pub fn pause(&self, time: Duration) {
@@ -510,6 +524,19 @@ impl Rig {
 
     pub fn mode_there(&self, at: &str) -> Option<u32> {
         self.wait(self.share.stat(&path(at))).ok()?.mode
+    }
+
+    /// The data file that the kernel reads for a handle, or writes to from a mapping of it.
+    pub fn lent(&self, fh: Fh, writes: bool) -> Option<Loan> {
+        let handle = self.vfs().handles.file(fh).ok()?;
+        handle.lent.as_ref()?;
+        self.disk.loan(&data_path(handle.file.id), writes).ok()
+    }
+
+    /// What holds the bytes of the file of this name.
+    pub fn content_at(&self, at: &str) -> Option<ContentId> {
+        let ino = self.find(at).ok()?.ino;
+        self.vfs().tree().get(ino).ok()??.content
     }
 
     /// Where an open file is, as the user sees it.

@@ -60,10 +60,15 @@ enum User {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Held {
     Open(String),
+    OpenToRead(String),
     Write(usize),
     Read,
     Fsync,
     Close,
+    /// Maps a file to write so many bytes to it.
+    Map(String, usize),
+    WriteMapped,
+    Unmap,
 }
 
 /// What happens to a site, its line or its machine.
@@ -125,6 +130,9 @@ struct Story {
     /// Whether the share tells the sites of changes.
     #[serde(default)]
     watch: bool,
+    /// Whether the kernel gets whole files.
+    #[serde(default)]
+    lend: bool,
     steps: Vec<Step>,
 }
 
@@ -135,8 +143,8 @@ impl Story {
         let page = if random.one_in(3) { 2 } else { 1000 };
         let count = 10 + random.below(60);
         let steps = (0..count).flat_map(|_| steps(&mut random, mode)).collect();
-        let watch = !random.one_in(3);
-        Story { told: String::new(), mode, page, watch, steps }
+        let (watch, lend) = (!random.one_in(3), random.one_in(2));
+        Story { told: String::new(), mode, page, watch, lend, steps }
     }
 }
 
@@ -160,13 +168,25 @@ fn steps(random: &mut Random, mode: Mode) -> Vec<Step> {
             let acts = [copy, fsync, User::Move(temporary, file)];
             return acts.map(|act| Step { site, act: Act::User(act) }).into();
         }
-        8..62 => Act::User(user(random, &files, mode, site)),
-        62..72 => Act::Held(match random.below(9) {
+        // As databases and linkers write; whatever else happens before they do. Smaller files the kernel
+        // does not get.
+        8..11 => {
+            let held = |act| Step { site, act: Act::Held(act) };
+            let mut all = vec![held(Held::Map(file, crate::limits::LEND as usize + len))];
+            all.extend(steps(random, mode));
+            all.push(held(Held::WriteMapped));
+            return all;
+        }
+        11..62 => Act::User(user(random, &files, mode, site)),
+        62..72 => Act::Held(match random.below(13) {
             0..3 => Held::Open(file),
             3..6 => Held::Write(len),
             6 => Held::Read,
             7 => Held::Fsync,
-            _ => Held::Close,
+            8 => Held::Close,
+            9 => Held::OpenToRead(file),
+            10 => Held::WriteMapped,
+            _ => Held::Unmap,
         }),
         72..97 => Act::Machine(machine(random, mode)),
         97..99 if mode == Mode::Together => Act::WriteOutside(file, len),
@@ -243,7 +263,7 @@ fn run(story: &Story) -> Result<World, String> {
 }
 
 fn live_through(story: &Story) -> Result<World, String> {
-    let mut world = World::new(story.mode, story.page, story.watch);
+    let mut world = World::new(story);
     for (number, step) in story.steps.iter().enumerate() {
         tracing::info!(number, ?step, "step");
         world.step(step).map_err(|wrong| format!("step {number}: {wrong}"))?;
@@ -326,8 +346,9 @@ fn two_sites_lose_nothing_and_agree() {
         }
     }
     println!(
-        "{count} runs, {steps} steps, {} writes kept, {} deaths, {} power cuts, {} faults, {} conflicts",
-        told.writes, told.deaths, told.cuts, told.failed, told.conflicts
+        "{count} runs, {steps} steps, {} writes kept, {} written in mappings, {} deaths, {} power cuts, {} faults, \
+         {} conflicts",
+        told.writes, told.mapped, told.deaths, told.cuts, told.failed, told.conflicts
     );
     assert!(failed.is_empty(), "COVEFS_SEED=... of {failed:?}");
 }

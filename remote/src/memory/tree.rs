@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) const ROOT: u64 = 1;
 
 /// When the clock starts: fixed, so that runs repeat.
-const EPOCH_SECONDS: i64 = 1_700_000_000;
+const EPOCH_SECONDS: i64 = 1_600_000_000;
 
 pub(super) type Outcome<T> = std::result::Result<T, ErrorKind>;
 

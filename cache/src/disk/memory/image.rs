@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Unit of allocation and of loss.
 pub(super) const PAGE: u64 = 4096;
@@ -25,11 +26,24 @@ pub(super) struct Image {
     /// Pages a failed sync should have covered: all lost, unless they are written again.
     lost: BTreeSet<u64>,
     pub handles: usize,
-    /// When it was written to last: that write's number.
-    pub modified: u64,
+    /// How many have it past the process under test: to read only, and to write too.
+    pub readers: usize,
+    pub writers: usize,
+    /// When it was written to last, since 1970: that write's number in seconds, or the time of a write unseen.
+    pub modified: Duration,
 }
 
 impl Image {
+    /// Those who have it to write, or to read only.
+    pub fn loans(&mut self, writes: bool) -> &mut usize {
+        if writes { &mut self.writers } else { &mut self.readers }
+    }
+
+    /// Whether it lives without a name.
+    pub fn is_open(&self) -> bool {
+        self.handles + self.readers + self.writers > 0
+    }
+
     pub fn len(&self) -> u64 {
         self.len
     }

@@ -25,6 +25,8 @@ pub(super) struct State {
     pub makes_no_holes: bool,
     /// Who has its files besides the one under test.
     pub held: Held,
+    /// Its files may be lent.
+    pub lends: bool,
     pub writes: u64,
 }
 
@@ -117,7 +119,7 @@ impl State {
                 kept.insert(*id);
             }
         }
-        self.files.retain(|id, image| image.handles > 0 || kept.contains(id));
+        self.files.retain(|id, image| image.is_open() || kept.contains(id));
     }
 
     pub fn change(&mut self, change: NameChange) {
@@ -132,8 +134,7 @@ impl State {
             return u64::MAX;
         }
         let named: BTreeSet<&u64> = self.names.values().collect();
-        let counted =
-            self.files.iter().filter(|(id, image)| image.handles > 0 || named.contains(id));
+        let counted = self.files.iter().filter(|(id, image)| image.is_open() || named.contains(id));
         self.capacity.saturating_sub(counted.map(|(_, image)| image.allocated()).sum())
     }
 

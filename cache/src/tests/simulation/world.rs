@@ -5,13 +5,13 @@ mod held;
 mod model;
 mod verdict;
 
-use super::{Act, Machine, Mode, Step};
-use crate::attr::Fh;
+use super::{Act, Machine, Mode, Step, Story};
 use crate::error::Result;
 use crate::ranges::RangeSet;
 use crate::tests::rig::*;
 use covefs_remote::fault::{Fault, Odds, Rule};
 use covefs_remote::{ErrorKind as RemoteKind, Timestamp};
+use held::{HeldFile, Mapping};
 use model::{Tree, is_usual};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -45,8 +45,13 @@ pub struct World {
     unsafe_puts: [Tokens; 2],
     /// What conflicts said to be missing in a copy: no two writes overlap, so it says which.
     missing: RangeSet,
-    /// Files that programs have open for long.
-    held: [Vec<Fh>; 2],
+    /// What a file was changed at before it was written to unseen: what it holds shows only when it is read.
+    unseen: BTreeSet<Timestamp>,
+    /// Files that programs have open for long, and such that they have in a mapping.
+    held: [Vec<HeldFile>; 2],
+    mapped: [Vec<Mapping>; 2],
+    /// How often somebody at a site cut a file.
+    cuts: [u64; 2],
     /// What each site may have made; more than one where nobody knows whether a step was done.
     models: [Vec<Tree>; 2],
     /// What happened, to see that a run means anything.
@@ -56,6 +61,7 @@ pub struct World {
 #[derive(Default)]
 pub struct Told {
     pub writes: usize,
+    pub mapped: usize,
     pub deaths: usize,
     pub cuts: usize,
     pub failed: u64,
@@ -67,6 +73,7 @@ pub struct Told {
 impl Told {
     pub fn add(&mut self, other: &Told) {
         self.writes += other.writes;
+        self.mapped += other.mapped;
         self.deaths += other.deaths;
         self.cuts += other.cuts;
         self.failed += other.failed;
@@ -76,15 +83,17 @@ impl Told {
 
 impl World {
     /// A share with some directories and files, that lists so many names at once.
-    pub fn new(mode: Mode, page: usize, watch: bool) -> World {
+    pub fn new(story: &Story) -> World {
+        let Story { mode, page, watch, lend, .. } = *story;
         let mut first = Rig::paged(page);
+        first.stop();
         if watch {
-            first.stop();
             first.config.watch = true;
             // So long that what is told is seen first.
             first.config.freshness = Duration::from_secs(20);
-            first.start();
         }
+        first.lends = lend;
+        first.start();
         let second = first.beside("there");
         let mut world = World {
             mode,
@@ -94,7 +103,10 @@ impl World {
             states: BTreeMap::new(),
             unsafe_puts: Default::default(),
             missing: RangeSet::new(),
+            unseen: BTreeSet::new(),
             held: Default::default(),
+            mapped: Default::default(),
+            cuts: [0; 2],
             models: [vec![Tree::new()], vec![Tree::new()]],
             told: Told::default(),
         };
@@ -195,6 +207,8 @@ impl World {
     fn die(&mut self, site: usize, index: Option<u64>) {
         self.told.deaths += 1;
         self.held[site].clear();
+        // A mapping lives on.
+        self.mapped[site].iter_mut().for_each(|mapping| mapping.fh = None);
         let rig = &mut self.sites[site];
         rig.stop();
         rig.disk.crash();
@@ -237,6 +251,7 @@ impl World {
     fn power_cut(&mut self, site: usize, fate: u64) {
         self.told.cuts += 1;
         self.held[site].clear();
+        self.mapped[site].clear();
         let rig = &mut self.sites[site];
         rig.stop();
         rig.disk.power_loss(fate);
@@ -256,6 +271,7 @@ impl World {
         if !self.online[site] {
             return Ok(());
         }
+        self.unmap_all(site);
         self.sync(site)?;
         self.note_missing(site);
         self.held[site].clear();

@@ -80,7 +80,8 @@ impl World {
     /// The file holds this, as it is now.
     pub(super) fn note(&mut self, site: usize, path: &str, tokens: Tokens) {
         // Another site's file that has just taken the name is known already.
-        if let Some(mtime) = self.sites[site].mtime(path) {
+        let mtime = self.sites[site].mtime(path);
+        if let Some(mtime) = mtime.filter(|mtime| !self.unseen.contains(mtime)) {
             self.states.entry(mtime).or_insert(tokens);
         }
     }
@@ -221,6 +222,7 @@ impl World {
 
     pub(super) fn cut(&mut self, site: usize, path: &str, size: u64) -> Result<()> {
         self.sites[site].find(path)?;
+        self.cuts[site] += 1;
         let (before, done) = self.knowing(site, path, |rig| rig.resize(path, size))?;
         let (kept, lost): (Tokens, Tokens) =
             before.into_iter().partition(|token| self.tokens[*token].offset < size);

@@ -21,6 +21,7 @@ impl World {
             while !self.held[site].is_empty() {
                 self.let_go(site, 0);
             }
+            self.unmap_all(site);
         }
         let share = self.agreed()?;
         (0..2).for_each(|site| self.note_missing(site));
