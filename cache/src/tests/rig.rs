@@ -36,6 +36,9 @@ pub use values::*;
 /// By the clock of the test, which costs nothing.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// No operation waits so often.
+const WAITS: u32 = 1000;
+
 /// A share that takes its time, now and then.
 pub const SLOW: Odds = Odds { before: 0, after: 0, short: 0, slow: 300 };
 
@@ -306,7 +309,7 @@ impl Rig {
         let runtime = &self.running.as_ref().unwrap().0;
         let _clock = runtime.enter();
         let mut asked = Asked::now();
-        loop {
+        for _ in 0..WAITS {
             if self.has_changed() {
                 return Err(Error::new(ErrorKind::Stale, "go on with what was seen"));
             }
@@ -318,6 +321,7 @@ impl Rig {
                 }
             }
         }
+        panic!("an operation never ends: it waits again and again");
     }
 
     /// Does something only while a file is what was seen of it: the word of the share that it is
