@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 impl Vfs {
-    /// The state of the mount. Takes no lock held over disk or network.
+    /// The state of the mount. Takes no lock that is held over the network.
     pub fn status(&self) -> Status {
         let (active, failed) = self.sync.counts();
         let (dirty, dirty_bytes, conflicts) = self.journal.live(|live| {
@@ -117,7 +117,8 @@ impl Vfs {
     fn dirty_nodes(&self) -> Vec<Ino> {
         let dirty: Vec<(Ino, Option<ContentId>)> = self.journal.live(|live| {
             let dirty = live.nodes.values().filter(|node| node.is_dirty());
-            dirty.map(|node| (node.ino, node.content)).collect()
+            let bytes = |node: &Node| node.content.filter(|_| node.lacks_bytes_only());
+            dirty.map(|node| (node.ino, bytes(node))).collect()
         });
         dirty.into_iter().filter(|(_, id)| !self.is_sent(*id)).map(|(ino, _)| ino).collect()
     }

@@ -133,11 +133,8 @@ impl Vfs {
         if handle.mode.sync && !asked.may_block {
             return Ok(Step::Wait(Need::Thread));
         }
-        let holes = self.hole_room(&handle.file, offset..offset);
-        if holes > 0 && !asked.may_block {
-            return Ok(Step::Wait(Need::Thread));
-        }
-        let ready = self.ready_to_change(asked, &handle.file, len + holes)?;
+        let gap = if handle.mode.append { 0..0 } else { offset..offset };
+        let ready = self.ready_to_grow(asked, &handle.file, len, |_| gap.clone())?;
         let (mut content, _reservation) = match ready {
             Step::Done(ready) => ready,
             Step::Wait(need) => return Ok(Step::Wait(need)),
@@ -147,9 +144,9 @@ impl Vfs {
         let now = self.clock.now();
         let (journal, space) = (&self.journal, &self.space);
         handle.file.write(&mut content, journal, space, offset, data, now)?;
-        self.fill_unseen(&handle.file, &mut content)?;
-        drop(content);
+        let filled = self.fill_unseen(&handle.file, content);
         self.settle_later(&handle.file);
+        filled?;
         if handle.mode.sync {
             // Not `fsync`: that may ask to wait, and an append must not be asked for twice.
             self.sync_data(&handle.file)?;
@@ -209,19 +206,48 @@ impl Vfs {
         Ok(Step::Done((content, reservation)))
     }
 
+    /// The same with room for a hole that the change would make up to the end of a range: what may be changed
+    /// unseen has none, but zeros (P2).
+    fn ready_to_grow<'a>(
+        &'a self,
+        asked: Asked,
+        file: &'a Arc<File>,
+        len: u64,
+        hole: impl Fn(&Content) -> Range<u64>,
+    ) -> Result<Step<(MutexGuard<'a, Content>, Option<Reservation>)>> {
+        let mut zeros = 0;
+        loop {
+            let ready = self.ready_to_change(asked, file, len + zeros)?;
+            let Step::Done((content, _)) = &ready else { return Ok(ready) };
+            let wanted = if content.unseen {
+                let hole = hole(content);
+                let new = hole.end.saturating_sub(hole.start.min(content.size));
+                content.zeros.total() + new
+            } else {
+                0
+            };
+            if wanted <= zeros {
+                return Ok(ready);
+            }
+            if !asked.may_block {
+                return Ok(Step::Wait(Need::Thread));
+            }
+            zeros = wanted;
+        }
+    }
+
     /// Changes the size of an open or closed file.
     pub(crate) fn truncate(&self, asked: Asked, file: &Arc<File>, size: u64) -> Result<Step<()>> {
         if size > i64::MAX as u64 {
             return Err(Error::new(ErrorKind::TooLarge, "set the size"));
         }
-        let holes = self.hole_room(file, size..size);
-        let ready = self.ready_to_change(asked, file, holes)?;
+        let ready = self.ready_to_grow(asked, file, 0, |_| size..size)?;
         let (mut content, _room) = match ready {
             Step::Done(ready) => ready,
             Step::Wait(need) => return Ok(Step::Wait(need)),
         };
         let lasting = content.has_dirty(&(size..u64::MAX));
-        if (lasting || holes > 0) && !asked.may_block {
+        if lasting && !asked.may_block {
             return Ok(Step::Wait(Need::Thread));
         }
         let (journal, space, now) = (&self.journal, &self.space, self.clock.now());
@@ -230,10 +256,9 @@ impl Vfs {
             content = self.journal_first(file, content)?;
         }
         file.truncate(&mut content, journal, space, size, now)?;
-        self.fill_unseen(file, &mut content)?;
-        drop(content);
+        let filled = self.fill_unseen(file, content);
         self.settle_later(file);
-        Ok(Step::Done(()))
+        filled.map(Step::Done)
     }
 
     /// Makes the record of a cut or hole durable before bytes of ours go that may be durable: else
@@ -269,11 +294,12 @@ impl Vfs {
             return Ok(Step::Done(()));
         }
         let file = &handle.file;
-        let holes = self.hole_room(file, offset..end);
-        if holes > 0 && !asked.may_block {
-            return Ok(Step::Wait(Need::Thread));
-        }
-        let ready = self.ready_to_change(asked, file, holes)?;
+        let hole = |content: &Content| match how {
+            Allocate::Punch | Allocate::ZeroKeep => offset..end.min(content.size),
+            Allocate::Grow => end..end,
+            Allocate::Zero | Allocate::Reserve => offset..end,
+        };
+        let ready = self.ready_to_grow(asked, file, 0, hole)?;
         let (mut content, _room) = match ready {
             Step::Done(ready) => ready,
             Step::Wait(need) => return Ok(Step::Wait(need)),
@@ -298,10 +324,9 @@ impl Vfs {
                 file.punch(&mut content, space, hole, now)?;
             }
         }
-        self.fill_unseen(file, &mut content)?;
-        drop(content);
+        let filled = self.fill_unseen(file, content);
         self.settle_later(file);
-        Ok(Step::Done(()))
+        filled.map(Step::Done)
     }
 
     /// The next data or hole from `offset` on. What is not here is data: only zeros of ours are

@@ -199,6 +199,7 @@ impl Content {
         self.touch_durable = true;
         self.orphan = false;
         self.lost = None;
+        self.seen = None;
         self.oldest_dirty.get_or_insert_with(Instant::now);
     }
 
@@ -484,20 +485,31 @@ impl File {
         Ok(())
     }
 
-    /// Writes the zeros that are holes in the data file. The caller has reserved the room.
-    pub(crate) fn fill_holes(&self, content: &mut Content, space: &Space) -> Result<()> {
-        let zeros = vec![0; limits::BLOCK as usize];
-        let holes: Vec<Range<u64>> = content.zeros.iter().collect();
-        for hole in holes {
-            let mut at = hole.start;
-            while at < hole.end {
-                let part = &zeros[..(hole.end - at).min(limits::BLOCK) as usize];
-                self.write_data(content, at, part)?;
-                at += part.len() as u64;
-            }
-            content.zeros.remove(hole);
-        }
+    /// Writes zeros in place of the first hole, as far as one piece goes; says which they were. The caller has
+    /// reserved the room.
+    pub(crate) fn fill_hole(
+        &self,
+        content: &mut Content,
+        space: &Space,
+    ) -> Result<Option<Range<u64>>> {
+        let Some(hole) = content.zeros.iter().next() else { return Ok(None) };
+        let part = hole.start..hole.end.min(hole.start + limits::EXTENT);
+        self.write_data(content, part.start, &vec![0; (part.end - part.start) as usize])?;
+        content.zeros.remove(part.clone());
         self.recount(content, space);
+        Ok(Some(part))
+    }
+
+    /// Journals bytes of ours that are in the data file already.
+    pub(crate) fn log_found(
+        &self,
+        content: &mut Content,
+        journal: &Journal,
+        range: Range<u64>,
+    ) -> Result<()> {
+        let (size, mtime) = (content.size, content.mtime);
+        log(content, journal, &[self.wrote(content, range.clone(), size, mtime)])?;
+        content.dirty.insert(range);
         Ok(())
     }
 

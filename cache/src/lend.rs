@@ -23,7 +23,6 @@ use covefs_remote::Timestamp;
 use std::any::Any;
 use std::collections::HashSet;
 use std::io;
-use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -199,7 +198,7 @@ impl Vfs {
                 // There are more by now.
                 return Ok(Step::Wait(Need::Unheld(file.id)));
             }
-            file.fill_holes(&mut content, &self.space)?;
+            while file.fill_hole(&mut content, &self.space)?.is_some() {}
             file.claim(&mut content, &self.journal)?;
             content.unseen = true;
             content.seen = None;
@@ -211,21 +210,33 @@ impl Vfs {
         Ok(Step::Done(()))
     }
 
-    /// The room that the holes want which a change up to here would make in what may be changed unseen, where
-    /// there are none: a write into one nobody would tell of, and the next start would make it a hole again (P2).
-    pub(crate) fn hole_room(&self, file: &File, range: Range<u64>) -> u64 {
-        let content = file.lock();
-        let range = range.start.min(content.size)..range.end;
-        if content.unseen { range.end.saturating_sub(range.start) } else { 0 }
-    }
-
-    /// Makes zeros of the holes of what may be changed unseen.
-    pub(crate) fn fill_unseen(&self, file: &File, content: &mut Content) -> Result<()> {
+    /// Makes zeros of the holes of what may be changed unseen: a write into one nobody would tell of, and the
+    /// next start would make it a hole again (P2). Others get at the content between the pieces.
+    pub(crate) fn fill_unseen(
+        &self,
+        file: &File,
+        mut content: MutexGuard<'_, Content>,
+    ) -> Result<()> {
         if !content.unseen || content.zeros.is_empty() {
             return Ok(());
         }
-        file.fill_holes(content, &self.space)?;
-        file.claim(content, &self.journal)
+        content.cutting = true;
+        drop(content);
+        let filled = loop {
+            let mut content = file.lock();
+            let filled = file.fill_hole(&mut content, &self.space).and_then(|part| match part {
+                Some(part) => file.log_found(&mut content, &self.journal, part).map(|()| true),
+                None => Ok(false),
+            });
+            match filled {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        file.lock().cutting = false;
+        file.changed.notify_waiters();
+        filled
     }
 
     /// A handle that the kernel served was closed: all of the file was used.
@@ -273,11 +284,19 @@ impl Vfs {
             return Ok(Unseen::Nothing);
         }
         // Killed before it was filled, a hole may be there, and may have been written into since.
-        if let Some(data) = file.data(false)?.filter(|_| !content.zeros.is_empty()) {
+        if !content.cutting
+            && !content.zeros.is_empty()
+            && let Some(data) = file.data(false)?
+        {
             let stored = data.data_ranges(0..content.size);
-            content
-                .zeros
-                .subtract(&stored.map_err(|error| Error::disk("look at a data file", error))?);
+            let stored = stored.map_err(|error| Error::disk("look at a data file", error))?;
+            for found in content.zeros.intersection(&stored).iter() {
+                file.log_found(&mut content, &self.journal, found.clone())?;
+                content.zeros.remove(found);
+            }
+            let _room = self.space.reserve(content.zeros.total());
+            self.fill_unseen(file, content)?;
+            content = file.lock();
         }
         if let Some(now) = now.map(Timestamp::from) {
             content.mtime = content.mtime.max(now);

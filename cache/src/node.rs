@@ -96,6 +96,11 @@ impl Node {
     }
 
     /// Whether the user sees it elsewhere than the share has it, or only one of the two has it.
+    /// Whether all that the share does not have of it are bytes.
+    pub(crate) fn lacks_bytes_only(&self) -> bool {
+        self.base.is_some() && !self.is_moved() && !self.dirty_attrs.any()
+    }
+
     pub(crate) fn is_moved(&self) -> bool {
         self.place.as_ref() != self.base.as_ref().map(|base| &base.place)
     }

@@ -37,7 +37,7 @@ impl Vfs {
             self.file_of(&mut tree, now)?
         };
         let Unseen::Send(changed) = self.changed_unseen(&file).await? else {
-            return Ok(Outcome::Later(limits::UNSEEN_LOOK));
+            return self.without_bytes(view).await;
         };
         let (temp, temp_path) = self.temporary(&path)?;
         // Of a young version the share may have other bytes by now.
@@ -84,6 +84,14 @@ impl Vfs {
                 }
                 self.resolve_replace(view, &file, &place, &path, error).await
             }
+        }
+    }
+
+    /// The upload of what only counts as changed.
+    async fn without_bytes(&self, view: &View) -> Result<Outcome> {
+        match view.node.dirty_attrs.any() {
+            true => self.set_attrs_there(view).await,
+            false => Ok(Outcome::Later(limits::UNSEEN_LOOK)),
         }
     }
 

@@ -117,7 +117,8 @@ impl Vfs {
                     && other.is_dirty()
                     && !passed.contains(&other.ino)
             });
-            uploads.map(|other| (other.change, other.ino, other.content)).collect()
+            let bytes = |other: &Node| other.content.filter(|_| other.lacks_bytes_only());
+            uploads.map(|other| (other.change, other.ino, bytes(other))).collect()
         });
         earlier.sort_unstable_by_key(|(change, ..)| *change);
         // What is in a mapping counts as changed as long as it is.

@@ -5,6 +5,7 @@ use super::rig::*;
 use crate::attr::{Allocate, OpenMode};
 use crate::disk::Held;
 use crate::file::{File, data_path};
+use covefs_remote::ErrorKind;
 use covefs_remote::fault::{Fault, Rule};
 use std::sync::Arc;
 use std::time::Duration;
@@ -220,4 +221,28 @@ fn what_is_written_unseen_into_a_new_part_goes_up_and_outlives_us() {
         assert!(rig.there("f").unwrap() == expected, "after a crash, by way {number}");
         assert_eq!(rig.vfs().conflicts().len(), 0, "by way {number}");
     }
+}
+
+/// rules P2, S3: of what is in a mapping only bytes count as sent. Its new name goes before a later removal,
+/// a mode goes up though no byte was changed, and when the share has lost it, it gets all of it again.
+#[test]
+fn what_is_mapped_is_sent_but_for_its_name_and_its_mode() {
+    let rig = Rig::with(&[("f", pattern(1, SIZE)), ("other", pattern(2, 100))]);
+    let file = held(&rig, Held::Writers);
+    rig.ask(|vfs, asked| vfs.claim(asked, &file)).unwrap();
+    rig.pause(WHILE);
+    rig.chmod("f", 0o640).unwrap();
+    rig.sync().unwrap();
+    assert_eq!(rig.mode_there("f"), Some(0o640));
+    rig.remote.inject(Rule::new("rename", Fault::Before(ErrorKind::Locked)).times(1));
+    rig.mv("f", "kept").unwrap();
+    rig.rm("other").unwrap();
+    rig.sync().unwrap();
+    assert_eq!((rig.there("other"), rig.there("kept").unwrap().len()), (None, SIZE));
+    rig.memory.remove_path(&path("kept"));
+    rig.pause(WHILE * 2);
+    rig.names();
+    rig.pause(WHILE * 2);
+    rig.sync().unwrap();
+    assert_eq!(rig.there("kept").map(|bytes| bytes.len()), Some(SIZE));
 }

@@ -77,8 +77,10 @@ fn look(path: &Path) -> io::Result<()> {
     let asked = path.to_path_buf();
     let look = move || -> io::Result<_> {
         let found = std::fs::metadata(&asked)?;
-        rustix::fs::statfs(&asked)?;
-        Ok(found)
+        match rustix::fs::statfs(&asked).map_err(io::Error::from) {
+            Err(error) if is_dead(&error) => Err(error),
+            _ => Ok(found),
+        }
     };
     let found = mounts::within(mounts::PATIENCE, look)
         .ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))??;
