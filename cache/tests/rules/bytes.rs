@@ -234,7 +234,8 @@ fn a_reader_without_room_fetches_what_it_reads() {
     rig.close(fh);
     let times = (fetched() - before) as f64 / SIZE as f64;
     eprintln!("{times:.2}");
-    assert!(times < 1.5, "{times:.2} bytes for each byte read");
+    // 1.1 to 1.55 on a machine with more to do; 1.9 and more when the window did not shrink.
+    assert!(times < 1.8, "{times:.2} bytes for each byte read");
 }
 
 /// A copy of bytes that there is no room to keep ends; the kernel then reads and writes.
