@@ -10,7 +10,7 @@ use crate::node::Node;
 use crate::status::*;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
-use covefs_remote::{ErrorKind as RemoteKind, Kind, Remote, RemotePath};
+use covefs_remote::{ErrorKind as RemoteKind, Kind, Remote, RemotePath, Timestamp};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
@@ -20,12 +20,10 @@ impl Vfs {
     pub fn status(&self) -> Status {
         let (active, failed) = self.sync.counts();
         let (dirty, dirty_bytes, conflicts) = self.journal.live(|live| {
-            let dirty = live.nodes.values().filter(|node| node.is_dirty());
+            let dirty = live.nodes.values().filter(|node| node.is_dirty()).count() as u64;
             let bytes = live.contents.values().map(|content| content.dirty().total()).sum();
-            (dirty.cloned().collect::<Vec<_>>(), bytes, live.conflicts.len() as u64)
+            (dirty, bytes, live.conflicts.len() as u64)
         });
-        let age = dirty.iter().map(|node| self.seconds_dirty(node)).max().unwrap_or(0);
-        let dirty = dirty.len() as u64;
         let counters = self.remote.counters();
         let mut messages = self.messages();
         // Both answer nothing but errors from then on.
@@ -66,7 +64,7 @@ impl Vfs {
                 active,
                 failed,
                 conflicts,
-                oldest_dirty_seconds: age,
+                oldest_dirty_seconds: self.oldest_seconds(),
             },
             reads: ReadStatus {
                 hit_bytes: self.metrics.hit_bytes.load(Ordering::Relaxed),
@@ -87,25 +85,34 @@ impl Vfs {
         }
     }
 
-    /// For how long the share has lacked what was changed here; what nobody has open counts from its last write
-    /// on, or since the share first refused it.
-    fn seconds_dirty(&self, node: &Node) -> u64 {
-        let refused =
-            self.sync.failure(node.ino).map_or(0, |failure| failure.since.elapsed().as_secs());
-        refused.max(self.seconds_written(node))
+    /// The age of the oldest change that the share does not have.
+    fn oldest_seconds(&self) -> u64 {
+        let dirty: Vec<_> = self.journal.live(|live| {
+            let dirty = live.nodes.values().filter(|node| node.is_dirty()).map(|node| {
+                let written = node.content.and_then(|id| live.contents.get(&id));
+                let last = written.map_or(node.ctime, |written| node.ctime.max(written.mtime));
+                (node.ino, node.content.filter(|_| node.dirty_content), last)
+            });
+            dirty.collect()
+        });
+        let ages =
+            dirty.into_iter().map(|(ino, content, last)| self.seconds_dirty(ino, content, last));
+        ages.max().unwrap_or(0)
     }
 
-    fn seconds_written(&self, node: &Node) -> u64 {
-        let file = node.content.filter(|_| node.dirty_content).and_then(|id| self.files.get(id));
-        if let Some(file) = file {
+    /// For how long the share has lacked what was changed here; what nobody has open counts from its last change
+    /// on, or since the share first refused it.
+    fn seconds_dirty(&self, ino: Ino, content: Option<ContentId>, last: Timestamp) -> u64 {
+        let refused = self.sync.failure(ino).map_or(0, |failure| failure.since.elapsed().as_secs());
+        let open = content.and_then(|id| self.files.get(id)).and_then(|file| {
             let content = file.lock();
-            if let (Some(_), Some(since)) = (content.last_change, content.oldest_dirty) {
-                return since.elapsed().as_secs();
-            }
-        }
-        let written = self.journal.live(|live| Some(live.contents.get(&node.content?)?.mtime));
-        let last = written.map_or(node.ctime, |written| node.ctime.max(written));
-        self.clock.now().seconds.saturating_sub(last.seconds).max(0) as u64
+            content.oldest_dirty.filter(|_| content.last_change.is_some())
+        });
+        let changed = match open {
+            Some(since) => since.elapsed().as_secs(),
+            None => self.clock.now().seconds.saturating_sub(last.seconds).max(0) as u64,
+        };
+        refused.max(changed)
     }
 
     /// Starts uploading now instead of after the debounce.
@@ -117,8 +124,7 @@ impl Vfs {
     fn dirty_nodes(&self) -> Vec<Ino> {
         let dirty: Vec<(Ino, Option<ContentId>)> = self.journal.live(|live| {
             let dirty = live.nodes.values().filter(|node| node.is_dirty());
-            let bytes = |node: &Node| node.content.filter(|_| node.lacks_bytes_only());
-            dirty.map(|node| (node.ino, bytes(node))).collect()
+            dirty.map(|node| (node.ino, node.lacks_only())).collect()
         });
         dirty.into_iter().filter(|(_, id)| !self.is_sent(*id)).map(|(ino, _)| ino).collect()
     }

@@ -144,9 +144,7 @@ impl Vfs {
         let now = self.clock.now();
         let (journal, space) = (&self.journal, &self.space);
         handle.file.write(&mut content, journal, space, offset, data, now)?;
-        let filled = self.fill_unseen(&handle.file, content);
-        self.settle_later(&handle.file);
-        filled?;
+        self.was_changed(&handle.file, content)?;
         if handle.mode.sync {
             // Not `fsync`: that may ask to wait, and an append must not be asked for twice.
             self.sync_data(&handle.file)?;
@@ -236,6 +234,13 @@ impl Vfs {
         }
     }
 
+    /// What every change of bytes or size ends with.
+    fn was_changed(&self, file: &Arc<File>, content: MutexGuard<'_, Content>) -> Result<()> {
+        let filled = self.fill_unseen(file, content);
+        self.settle_later(file);
+        filled
+    }
+
     /// Changes the size of an open or closed file.
     pub(crate) fn truncate(&self, asked: Asked, file: &Arc<File>, size: u64) -> Result<Step<()>> {
         if size > i64::MAX as u64 {
@@ -256,9 +261,7 @@ impl Vfs {
             content = self.journal_first(file, content)?;
         }
         file.truncate(&mut content, journal, space, size, now)?;
-        let filled = self.fill_unseen(file, content);
-        self.settle_later(file);
-        filled.map(Step::Done)
+        self.was_changed(file, content).map(Step::Done)
     }
 
     /// Makes the record of a cut or hole durable before bytes of ours go that may be durable: else
@@ -324,9 +327,7 @@ impl Vfs {
                 file.punch(&mut content, space, hole, now)?;
             }
         }
-        let filled = self.fill_unseen(file, content);
-        self.settle_later(file);
-        filled.map(Step::Done)
+        self.was_changed(file, content).map(Step::Done)
     }
 
     /// The next data or hole from `offset` on. What is not here is data: only zeros of ours are

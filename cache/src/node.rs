@@ -96,9 +96,10 @@ impl Node {
     }
 
     /// Whether the user sees it elsewhere than the share has it, or only one of the two has it.
-    /// Whether all that the share does not have of it are bytes.
-    pub(crate) fn lacks_bytes_only(&self) -> bool {
-        self.base.is_some() && !self.is_moved() && !self.dirty_attrs.any()
+    /// Its content, if all that the share does not have of it are bytes.
+    pub(crate) fn lacks_only(&self) -> Option<ContentId> {
+        let rest_is_there = self.base.is_some() && !self.is_moved() && !self.dirty_attrs.any();
+        self.content.filter(|_| rest_is_there)
     }
 
     pub(crate) fn is_moved(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What the plan for a node depends on, as it is now.
 
 use super::plan::{ContentView, View, replaces};
-use crate::attr::{ContentId, Ino};
+use crate::attr::Ino;
 use crate::broken::{Broken, is_broken};
 use crate::error::Result;
 use crate::limits;
@@ -9,7 +9,8 @@ use crate::node::Node;
 use crate::tree::Tree;
 use crate::vfs::Vfs;
 use covefs_remote::Kind;
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -110,20 +111,19 @@ impl Vfs {
             let queue = self.sync.lock();
             queue.failed.keys().copied().chain(queue.waiting_for(node.ino)).collect()
         };
-        let mut earlier: Vec<(u64, Ino, Option<ContentId>)> = self.journal.live(|live| {
+        let mut earlier: BinaryHeap<_> = self.journal.live(|live| {
             let uploads = live.nodes.values().filter(|other| {
                 other.change < node.change
                     && other.place.is_some()
                     && other.is_dirty()
                     && !passed.contains(&other.ino)
             });
-            let bytes = |other: &Node| other.content.filter(|_| other.lacks_bytes_only());
-            uploads.map(|other| (other.change, other.ino, bytes(other))).collect()
+            uploads.map(|other| Reverse((other.change, other.ino, other.lacks_only()))).collect()
         });
-        earlier.sort_unstable_by_key(|(change, ..)| *change);
         // What is in a mapping counts as changed as long as it is.
-        let mut waits = earlier.into_iter().filter(|(_, _, content)| !self.is_sent(*content));
-        waits.next().map(|(_, ino, _)| ino)
+        std::iter::from_fn(|| earlier.pop())
+            .find(|Reverse((_, _, content))| !self.is_sent(*content))
+            .map(|Reverse((_, ino, _))| ino)
     }
 }
 

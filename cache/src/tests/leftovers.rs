@@ -77,21 +77,26 @@ fn what_this_site_left_goes_when_its_directory_is_listed() {
     assert_eq!(rig.listed_there(), [TEMPORARY.to_owned()].into());
 }
 
+/// The line breaks in the middle of an upload of this file; a part of it has arrived.
+fn break_off(rig: &Rig, at: &str) {
+    let broken = Fault::Before(ErrorKind::Timeout);
+    rig.remote.inject(Rule::new("replace", broken).times(1));
+    rig.edit(at, 0, b"edit").unwrap();
+    while rig.remote.faults() == 0 {
+        rig.pause(Duration::from_millis(100));
+    }
+    let temps = rig.vfs().journal.live(|live| live.temps.clone());
+    let [temp] = &temps.into_iter().collect::<Vec<_>>()[..] else { panic!("it is noted") };
+    rig.memory.write_file(temp, pattern(2, 50));
+}
+
 /// The line broke in the middle of an upload, and with it the removal of what had arrived: that stayed on
 /// the share until the drive was mounted anew, seen by all others, and kept its directory from going.
 #[test]
 fn what_an_upload_left_that_broke_off_goes_when_the_share_answers_again() {
     for is_removed in [false, true] {
         let rig = Rig::with(&[("dir/f", pattern(1, 100))]);
-        let broken = Fault::Before(ErrorKind::Timeout);
-        rig.remote.inject(Rule::new("replace", broken).times(1));
-        rig.edit("dir/f", 0, b"edit").unwrap();
-        while rig.remote.faults() == 0 {
-            rig.pause(Duration::from_millis(100));
-        }
-        let temps = rig.vfs().journal.live(|live| live.temps.clone());
-        let [temp] = &temps.into_iter().collect::<Vec<_>>()[..] else { panic!("it is noted") };
-        rig.memory.write_file(temp, pattern(2, 50));
+        break_off(&rig, "dir/f");
         if is_removed {
             rig.rm("dir/f").unwrap();
             rig.rmdir("dir").unwrap();
@@ -113,17 +118,10 @@ fn what_an_upload_left_that_broke_off_goes_when_the_share_answers_again() {
 fn what_an_upload_left_goes_from_a_directory_that_is_renamed_meanwhile() {
     for is_answer_lost in [false, true] {
         let rig = Rig::with(&[("dir/sub/f", pattern(1, 100))]);
-        let broken = Fault::Before(ErrorKind::Timeout);
-        rig.remote.inject(Rule::new("replace", broken.clone()).times(1));
         // Not before the directory is elsewhere.
+        let broken = Fault::Before(ErrorKind::Timeout);
         rig.remote.inject(Rule::new("remove", broken).times(2));
-        rig.edit("dir/sub/f", 0, b"edit").unwrap();
-        while rig.remote.faults() == 0 {
-            rig.pause(Duration::from_millis(100));
-        }
-        let temps = rig.vfs().journal.live(|live| live.temps.clone());
-        let [temp] = &temps.into_iter().collect::<Vec<_>>()[..] else { panic!("it is noted") };
-        rig.memory.write_file(temp, pattern(2, 50));
+        break_off(&rig, "dir/sub/f");
         if is_answer_lost {
             let lost = Fault::After(ErrorKind::Timeout);
             rig.remote.inject(Rule::new("rename", lost).times(1));
